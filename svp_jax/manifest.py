@@ -1,0 +1,131 @@
+"""The manifest that every finished folder carries, and the rule that a folder is finished or not there.
+
+A capture, an avatar, a render and a report each hold one JSON file (`capture.json`, `avatar.json`, `render.json`,
+`metrics.json`) with `kind`, `schema_version`, what made it, and a checksum over its own content.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from svp_jax.errors import UserError
+
+SCHEMA_VERSION = 1
+FILE_NAMES = {"capture": "capture.json", "avatar": "avatar.json", "render": "render.json", "report": "metrics.json"}
+CHECKSUM = "manifest_sha256"
+
+
+def write_manifest(folder: Path, kind: str, body: dict) -> None:
+    """Writes the manifest of `kind` into `folder`, beside and then renamed, with its own checksum."""
+    manifest = {"kind": kind, "schema_version": SCHEMA_VERSION, **body}
+    manifest[CHECKSUM] = _checksum(manifest)
+    write_json(Path(folder) / FILE_NAMES[kind], manifest)
+
+
+def read_manifest(folder: Path, kind: str) -> dict:
+    """The manifest of `kind` in `folder`, checked.
+
+    Raises:
+        UserError: no such folder or file, not JSON, another kind or version, or edited by hand (checksum).
+    """
+    path = Path(folder) / FILE_NAMES[kind]
+    if not path.is_file():
+        unfinished = partial_folder(folder)
+        hint = f"; {unfinished} is unfinished: run the command that makes it again" if unfinished.is_dir() else ""
+        raise UserError(f"{folder} is not a finished {kind}: it has no {path.name}{hint}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); make the {kind} again") from None
+    if manifest.get("kind") != kind:
+        raise UserError(f"{path} says kind {manifest.get('kind')!r}, expected {kind!r}")
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema_version {manifest.get('schema_version')!r}, this program reads {SCHEMA_VERSION}; "
+            f"make the {kind} again"
+        )
+    if manifest.get(CHECKSUM) != _checksum(manifest):
+        raise UserError(f"{path} was edited: its content does not match its {CHECKSUM}; make the {kind} again")
+    return manifest
+
+
+def _checksum(manifest: dict) -> str:
+    content = {key: value for key, value in manifest.items() if key != CHECKSUM}
+    # Through JSON once, so that tuples and numpy-free numbers hash as they will be read back.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes `content` beside `path` and renames it, so that a reader never sees half a file."""
+    beside = Path(path).with_name(Path(path).name + ".tmp")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of one file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(folder: Path) -> str:
+    """SHA-256 over the sorted (relative path, file hash) pairs below `folder`."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def partial_folder(out: Path) -> Path:
+    """Where a result lies until it is finished: `OUT.partial` beside `OUT`."""
+    out = Path(out)
+    return out.with_name(out.name + ".partial")
+
+
+@contextlib.contextmanager
+def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path]:
+    """Gives `OUT.partial` to write into and renames it to `out` when the block ends without an error.
+
+    Args:
+        out: the finished folder.
+        force: an existing `out` is replaced at the end; otherwise it is an error at the start.
+        resume: keep what an interrupted run left in `OUT.partial`, and keep it again on an error;
+            otherwise start empty, and leave nothing behind on an error.
+
+    Raises:
+        UserError: `out` exists and `force` is false, or the folder cannot be made.
+    """
+    out = Path(out)
+    partial = check_output(out, force)
+    try:
+        if partial.exists() and not resume:
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
+    try:
+        yield partial
+    except BaseException:
+        if not resume:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if out.exists():
+        shutil.rmtree(out)
+    os.replace(partial, out)
+
+
+def check_output(out: Path, force: bool) -> Path:
+    """Raises UserError where `out` is taken and `force` is false; returns its partial folder's path."""
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not force:
+            raise UserError(f"--out {out} exists; add --force to replace it, or choose another folder")
+        if not out.is_dir():
+            raise UserError(f"--out {out} is a file; a folder is written there, choose another name")
+    return partial_folder(out)
