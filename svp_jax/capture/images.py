@@ -1,0 +1,39 @@
+"""PNG files in and out: the one place that knows OpenCV's blue-green-red order."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from svp_jax.errors import UserError
+
+
+def read_png(path: Path) -> np.ndarray:
+    """The image uint8 [H, W, 3] RGB at `path`; UserError where it is missing or broken."""
+    try:
+        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read ({error.strerror}); make the folder again") from None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise UserError(f"{path} is not a readable image; make the folder again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes `image` uint8 [H, W, 3] RGB; UserError where the disk refuses it."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image: got {image.dtype} {image.shape}, expected uint8 [H, W, 3]")
+    # Fast compression: a capture has thousands of these and reading them back is the common case.
+    blue_first = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".png", blue_first, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    try:
+        Path(path).write_bytes(encoded)
+    except OSError as error:
+        problem = error.strerror
+        raise UserError(f"{path}: cannot write ({problem}); free space or choose another --out") from None
+
+
+def read_pngs(folder: Path, indices) -> np.ndarray:
+    """The images `000000.png`... of `folder` at `indices`, uint8 [n, H, W, 3] RGB."""
+    return np.stack([read_png(Path(folder) / f"{int(index):06d}.png") for index in indices])

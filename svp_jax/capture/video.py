@@ -1,0 +1,295 @@
+"""Video files in and out with PyAV: exact frame rates, presentation times, audio packets copied."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from svp_jax.errors import UserError
+
+# Sound that an mp4 can carry as it is; any other is encoded again.
+MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
+
+
+@dataclass
+class Video:
+    """An opened video file; see `open_video`.
+
+    Attributes:
+        width, height: of the frames as shown (rotated, square pixels).
+        frame_rate: exact; for a variable rate the container's nominal one.
+        announced: how many frames the container says it has, 0 where it does not say.
+        has_audio: there is a sound stream.
+        damage: what went wrong while frames were read, None as long as nothing did.
+    """
+
+    path: Path
+    width: int
+    height: int
+    frame_rate: Fraction
+    announced: int
+    has_audio: bool
+    damage: str | None = None
+
+    def frames(self, start: float = 0.0, stop: float = float("inf")) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields (presentation time in seconds, uint8 [height, width, 3] RGB) with start <= time < stop.
+
+        Times count from the file's own zero. A file that breaks off yields what can be decoded, then warns
+        and sets `damage`.
+        """
+        count = 0
+        with av.open(str(self.path)) as container:
+            stream = container.streams.video[0]
+            # Slice threads (the default) report a broken packet; frame threads drop it in silence.
+            step = 1 / self.frame_rate
+            time = -float(step)
+            try:
+                for frame in container.decode(stream):
+                    # A frame without a time follows the one before it.
+                    time = float(frame.pts * frame.time_base) if frame.pts is not None else time + float(step)
+                    count += 1
+                    if time >= stop:
+                        return
+                    if time >= start:
+                        yield time, self._shown(frame)
+            except av.FFmpegError as error:
+                said = f" of {self.announced}" if self.announced else ""
+                self.damage = (
+                    f"{self.path.name} is damaged ({error.strerror}): {count}{said} frames could be read"
+                )
+                warnings.warn(self.damage + ", the rest is left out", stacklevel=2)
+
+    def _shown(self, frame: av.VideoFrame) -> np.ndarray:
+        turns = round(frame.rotation / 90) % 4
+        width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
+        image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def open_video(path: Path) -> Video:
+    """Opens a video file and reads its first frame.
+
+    Raises:
+        UserError: no such file, no video, or not one frame of it can be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such video file")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path} has no video stream; give a video file such as mp4, mkv or mov")
+            stream = container.streams.video[0]
+            frame = next(container.decode(stream))
+            rate = stream.guessed_rate or stream.average_rate or stream.base_rate
+            if rate is None or not 1 <= rate <= 240:
+                raise UserError(f"{path} has no usable frame rate ({rate}); encode it at 25 to 60 frames/s")
+            pixel = stream.sample_aspect_ratio or 1
+            width, height = max(1, round(frame.width * pixel)), frame.height
+            if round(frame.rotation / 90) % 2:
+                width, height = height, width
+            audio = bool(container.streams.audio)
+            return Video(path, width, height, Fraction(rate), stream.frames, audio)
+    except (av.FFmpegError, StopIteration) as error:
+        reason = getattr(error, "strerror", None) or "no frame in it"
+        raise UserError(
+            f"{path} cannot be read as a video ({reason}); it may be cut off or no video"
+        ) from None
+
+
+def constant_rate_map(times: np.ndarray, frame_rate: Fraction) -> np.ndarray:
+    """Which source frame a constant rate shows in each of its slots, int32 [N].
+
+    Slot i lasts from i / rate to (i + 1) / rate after the first frame, and shows the frame that is on screen
+    in its middle: so times that jitter by less than half a slot map one to one.
+
+    Args:
+        times: presentation times of the source frames in seconds, increasing.
+    """
+    times = np.asarray(times, np.float64) - times[0]
+    step = float(1 / frame_rate)
+    # The last source frame stays for one slot; rounding, because its own time may jitter.
+    count = round(times[-1] / step) + 1
+    middles = (np.arange(count) + 0.5) * step
+    return np.maximum(np.searchsorted(times, middles, side="right") - 1, 0).astype(np.int32)
+
+
+class VideoWriter:
+    """Writes an mp4: h264, yuv420p, exact frame rate, sound copied; appears under its name when closed.
+
+    Use as a context manager: an error inside leaves no file. An odd width or height gets one more column or
+    row, because yuv420p halves both.
+
+    Args:
+        path: the mp4 to write.
+        frame_rate: exact frames per second.
+        audio: a file whose sound is copied (as packets where mp4 can carry it), cut to the video's length.
+        audio_start: seconds in `audio` at which the video's first frame lies.
+        crf: quality of libx264, 0 lossless to 51 worst.
+        preset: of libx264, how long it may take.
+        metadata: tags of the container, any keys.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        frame_rate: Fraction,
+        width: int,
+        height: int,
+        audio: Path | None = None,
+        audio_start: float = 0.0,
+        crf: int = 18,
+        preset: str = "medium",
+        metadata: dict[str, str] | None = None,
+    ):
+        self.path, self.rate, self.size = Path(path), Fraction(frame_rate), (height, width)
+        self.count = 0
+        # The suffix stays last: it chooses the container.
+        self._partial = self.path.with_name(self.path.stem + ".partial" + self.path.suffix)
+        try:
+            flags = {"movflags": "+faststart+use_metadata_tags"}
+            self._container = av.open(str(self._partial), "w", options=flags)
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(f"{self.path}: cannot write ({error.strerror}); choose another --out") from None
+        self._container.metadata.update(metadata or {})
+        self._stream = self._container.add_stream(
+            "libx264", rate=self.rate, options={"crf": str(crf), "preset": preset}
+        )
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = 1 / self.rate
+        self._source, self._packets, self._next_packet = None, iter(()), None
+        if audio is not None:
+            self._add_audio(Path(audio), audio_start)
+
+    def write(self, image: np.ndarray) -> None:
+        """Appends one frame uint8 [height, width, 3] RGB."""
+        if image.shape != (*self.size, 3) or image.dtype != np.uint8:
+            raise ValueError(f"image: got {image.dtype} {image.shape}, expected uint8 {(*self.size, 3)}")
+        padded = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), "edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        frame.pts, frame.time_base = self.count, 1 / self.rate
+        self.count += 1
+        self._mux(self._stream.encode(frame))
+        self._mux_audio(self.count / self.rate)
+
+    def close(self) -> None:
+        """Finishes the file and gives it its name."""
+        self._mux(self._stream.encode())
+        self._mux_audio(self.count / self.rate)
+        try:
+            self._container.close()
+            self._partial.replace(self.path)
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(f"{self.path}: cannot write ({error.strerror}); free space") from None
+        finally:
+            self._close_source()
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            self.close()
+            return
+        # The error that brought us here is the one to tell.
+        with contextlib.suppress(OSError, av.FFmpegError):
+            self._container.close()
+        self._close_source()
+        self._partial.unlink(missing_ok=True)
+
+    def _add_audio(self, path: Path, start: float) -> None:
+        self._source = av.open(str(path))
+        if not self._source.streams.audio:
+            return
+        source = self._source.streams.audio[0]
+        if source.codec_context.name in MP4_AUDIO:
+            target = self._container.add_stream_from_template(source)
+            self._packets = _shifted_packets(self._source, target, start)
+        else:
+            target = self._container.add_stream("aac", rate=source.codec_context.sample_rate)
+            self._packets = _encoded_packets(self._source, target, start)
+        self._next_packet = next(self._packets, None)
+
+    def _mux_audio(self, until: Fraction) -> None:
+        while self._next_packet is not None:
+            packet = self._next_packet
+            if packet.pts * packet.time_base >= until:
+                return
+            self._mux([packet])
+            self._next_packet = next(self._packets, None)
+
+    def _mux(self, packets) -> None:
+        try:
+            for packet in packets:
+                self._container.mux(packet)
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(f"{self.path}: cannot write ({error.strerror}); free space") from None
+
+    def _close_source(self) -> None:
+        self._packets, self._next_packet = iter(()), None
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+
+def copy_audio(source: Path, target: Path, start: float, stop: float) -> bool:
+    """Copies the sound packets of `source` from `start` to `stop` (seconds) to `target` (mka), `start` at 0.
+
+    Returns False, and writes nothing, where there is no sound in that time.
+    """
+    with av.open(str(source)) as reader:
+        if not reader.streams.audio:
+            return False
+        with av.open(str(target), "w") as writer:
+            stream = writer.add_stream_from_template(reader.streams.audio[0])
+            written = 0
+            for packet in _shifted_packets(reader, stream, start):
+                if packet.pts * packet.time_base >= stop - start:
+                    break
+                writer.mux(packet)
+                written += 1
+    if not written:
+        Path(target).unlink(missing_ok=True)
+    return written > 0
+
+
+def _shifted_packets(source, target_stream, start: float) -> Iterator[av.Packet]:
+    """Audio packets with `start` seconds moved to 0, as far as the file can be read.
+
+    A packet that begins before 0 is left out (at most one packet, about 20 ms): a container would move the
+    whole sound later rather than store a negative time.
+    """
+    stream = source.streams.audio[0]
+    offset = round(start / stream.time_base)
+    packets = source.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+        if packet.dts is None or packet.pts is None or packet.pts < offset:
+            continue
+        packet.pts -= offset
+        packet.dts -= offset
+        packet.stream = target_stream
+        yield packet
+
+
+def _encoded_packets(source, target_stream, start: float) -> Iterator[av.Packet]:
+    """The sound from `start` seconds on, decoded and encoded again for `target_stream`."""
+    resampler = av.AudioResampler(target_stream.format, target_stream.layout, target_stream.rate)
+    written = 0
+    for frame in source.decode(source.streams.audio[0]):
+        if frame.time is not None and frame.time < start:
+            continue
+        for part in resampler.resample(frame):
+            part.pts, part.time_base = written, Fraction(1, part.sample_rate)
+            written += part.samples
+            yield from target_stream.encode(part)
+    yield from target_stream.encode()

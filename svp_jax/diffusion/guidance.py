@@ -1,0 +1,33 @@
+"""Classifier-free guidance (Ho and Salimans, arXiv 2207.12598)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def guide(predict: Callable, guidance: float | jax.Array) -> Callable:
+    """Wraps a `predict` that works on [unconditional, conditional] pairs into one for single latents.
+
+    Args:
+        predict: (latent[2B, ...], timestep, condition) -> output[2B, ...]. The first B entries are the
+            unconditional half, as in diffusers; the text features that `predict` uses, and conditions with a
+            batch axis, must be stacked in that order.
+        guidance: scale, a traced scalar: output = uncond + guidance * (cond - uncond). At 1 this is exactly
+            the conditional half, but both are computed: without guidance, not wrapping saves half the work.
+
+    Returns:
+        (latent[B, ...], timestep, condition) -> output[B, ...]
+    """
+
+    def guided(latent, timestep, condition):
+        both = predict(jnp.concatenate([latent, latent]), timestep, condition)
+        unconditional, conditional = jnp.split(both, 2)
+        # A branch also keeps this sum out of the fused kernel of the denoising step, which would round anew.
+        return jax.lax.cond(
+            jnp.asarray(guidance) == 1,
+            lambda: conditional,
+            lambda: unconditional + guidance * (conditional - unconditional),
+        )
+
+    return guided

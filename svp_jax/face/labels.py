@@ -1,0 +1,44 @@
+"""The sixteen labels of a face parsing map and the colours that stand for them in images."""
+
+import numpy as np
+
+# Right and left are the subject's. "skin" is all skin that is not the face: neck, ears, shoulders.
+LABELS = (
+    "background", "clothes", "hair", "skin", "face", "nose", "right_brow", "left_brow",
+    "right_eye", "left_eye", "iris", "upper_lip", "lower_lip", "inner_mouth", "glasses", "beard",
+)  # fmt: skip
+LABEL_INDEX = {name: index for index, name in enumerate(LABELS)}
+
+# Far from each other in RGB (at least 79 apart), so that a label survives a VAE's round trip and a resize.
+PALETTE = np.array(
+    [
+        (0, 0, 0), (0, 80, 200), (130, 60, 0), (255, 170, 110), (255, 225, 180), (255, 120, 200), (0, 150, 0),
+        (0, 230, 90), (255, 255, 255), (150, 240, 255), (0, 40, 90), (255, 0, 80), (170, 0, 60), (70, 0, 110),
+        (120, 120, 120), (180, 160, 0),
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+
+FACE_LABELS = (
+    "face", "nose", "right_brow", "left_brow", "right_eye", "left_eye", "iris",
+    "upper_lip", "lower_lip", "inner_mouth", "glasses", "beard",
+)  # fmt: skip
+
+
+def colorize(labels: np.ndarray) -> np.ndarray:
+    """Palette colours uint8 [..., 3] of integer labels [...] in 0..15."""
+    return PALETTE[labels]
+
+
+def decode(colors: np.ndarray) -> np.ndarray:
+    """Labels uint8 [...] of the nearest palette colours to uint8 `colors` [..., 3]."""
+    pixels = np.asarray(colors).reshape(-1, 3).astype(np.float32)
+    palette = PALETTE.astype(np.float32)
+    # |c - p|^2 without |c|^2, which is the same for all labels.
+    distance = (palette**2).sum(axis=1) - 2 * pixels @ palette.T
+    return distance.argmin(axis=1).astype(np.uint8).reshape(np.shape(colors)[:-1])
+
+
+def face_mask(labels: np.ndarray) -> np.ndarray:
+    """True where labels [...] belong to the face (`FACE_LABELS`)."""
+    return np.isin(labels, [LABEL_INDEX[name] for name in FACE_LABELS])

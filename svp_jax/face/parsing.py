@@ -1,0 +1,121 @@
+"""Parsing maps: a parser's coarse regions, cleaned, with the face and its parts drawn from the landmarks."""
+
+import cv2
+import numpy as np
+
+from svp_jax.face import mediapipe_mesh as mesh
+from svp_jax.face.labels import LABEL_INDEX
+from svp_jax.face.parsers import COARSE
+
+_TO_LABEL = np.array([LABEL_INDEX[name] for name in COARSE], np.uint8)
+_CLOTHES, _HAIR, _SKIN, _FACE = (LABEL_INDEX[name] for name in ("clothes", "hair", "skin", "face"))
+SPECK = 0.002  # Of the picture; smaller islands of hair or clothes are the parser's noise.
+HOLE = 0.004  # Of the picture; smaller gaps inside the person are closed.
+
+LANDMARKS_ONLY = (
+    "no parser: the parsing maps are drawn from the landmarks alone; hair and neck are guessed shapes, and "
+    "clothes, ears, beard and glasses are missing; give a parser's model for better avatars"
+)
+
+
+def parsing_labels(scores: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Labels uint8 [S, S] of one frame.
+
+    Args:
+        scores: float [S, S, 6] of `parsers.COARSE`, the largest wins.
+        landmarks: [478, 3] in pixels of the picture.
+    """
+    size = len(scores)
+    face = mesh.region(landmarks, mesh.FACE_OVAL, size, smooth=True) > 127
+    labels = _TO_LABEL[scores.argmax(axis=-1)]
+    for label in (_CLOTHES, _HAIR):
+        _drop_specks(labels, label, size)
+    labels[~_component_with(labels > 0, face)] = 0
+    _close_holes(labels, scores)
+    # Inside the oval all is face, but hair that hangs over the forehead, glasses and beard stay. The oval ends
+    # below the hairline: skin above the brows is forehead.
+    brows = landmarks[[*mesh.RIGHT_BROW, *mesh.LEFT_BROW], 1].min()
+    forehead = np.arange(size)[:, None] + 0.5 < brows
+    labels[(labels == _SKIN) & forehead & face.any(axis=0)] = _FACE
+    kept = (labels == _HAIR) & forehead | np.isin(labels, (LABEL_INDEX["glasses"], LABEL_INDEX["beard"]))
+    labels[face & ~kept] = _FACE
+    mesh.draw_parts(labels, landmarks)
+    return labels
+
+
+def guessed_scores(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Scores as a parser's, float32 [size, size, 6], from the landmarks alone: a cap of hair and a neck.
+
+    The shapes hang on a few rigid landmarks, so that they follow the head; `LANDMARKS_ONLY` says what is missing.
+    """
+    points = landmarks[:, :2]
+    top, chin, right, left = points[10], points[152], points[234], points[454]
+    down, across = chin - top, left - right
+    scores = np.zeros((size, size, len(COARSE)), np.float32)
+    scores[..., 0] = 0.5
+    neck, hair = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
+    middle = (top + chin) / 2
+    below = np.array([0, size], float)
+    corners = [middle - 0.36 * across, middle + 0.36 * across]
+    mesh.fill(neck, np.array([*corners, corners[1] + below, corners[0] + below]))
+    # An ellipse about the upper head; the part below the ears is left to the neck.
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    centre = top + 0.22 * down
+    mesh.fill(
+        hair, centre + 0.64 * np.cos(angles)[:, None] * across + 0.50 * np.sin(angles)[:, None] * np.abs(down)
+    )
+    scores[neck > 0, COARSE.index("skin")] = 0.8
+    scores[hair > 0, COARSE.index("hair")] = 1.0
+    face = mesh.region(landmarks, mesh.FACE_OVAL, size) > 0
+    scores[face, COARSE.index("hair")] = 0
+    scores[face, COARSE.index("skin")] = 1.0
+    return scores
+
+
+def smooth_scores(before: np.ndarray | None, now: np.ndarray, after: np.ndarray | None) -> np.ndarray:
+    """Scores averaged with both neighbours in time (1, 2, 1) against flicker at edges; None: no neighbour.
+
+    A neighbour that is missing on one side is left out on the other too, so that nothing moves in time.
+    """
+    if before is None or after is None:
+        return now
+    return 0.25 * before + 0.5 * now + 0.25 * after
+
+
+def _component_with(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """The connected part of `mask` or `seed` that holds `seed`."""
+    _, numbers = cv2.connectedComponents((mask | seed).astype(np.uint8), connectivity=4)
+    inside = numbers[seed]
+    return numbers == np.bincount(inside).argmax() if len(inside) else np.zeros_like(mask)
+
+
+def _drop_specks(labels: np.ndarray, label: int, size: int) -> None:
+    _count, numbers, stats, _ = cv2.connectedComponentsWithStats(
+        (labels == label).astype(np.uint8), connectivity=4
+    )
+    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < SPECK * size * size)
+    small = small[small > 0]
+    if len(small):
+        specks = np.isin(numbers, small)
+        # What surrounds the speck: skin on a cheek, background on a wall.
+        around = cv2.dilate(specks.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~specks
+        touches_skin = (
+            cv2.dilate((around & (labels == _SKIN)).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        )
+        on_skin = np.isin(numbers, np.unique(numbers[specks & touches_skin]))
+        labels[specks] = 0
+        labels[specks & on_skin] = _SKIN
+
+
+def _close_holes(labels: np.ndarray, scores: np.ndarray) -> None:
+    size = len(labels)
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
+        (labels == 0).astype(np.uint8), connectivity=4
+    )
+    if count < 2:
+        return
+    x, y, width, height, area = stats.T
+    touches_edge = (x == 0) | (y == 0) | (x + width == size) | (y + height == size)
+    holes = np.flatnonzero((area < HOLE * size * size) & ~touches_edge)
+    inside = np.isin(numbers, holes[holes > 0])
+    labels[inside] = _TO_LABEL[1 + scores[inside][:, 1:].argmax(axis=-1)]

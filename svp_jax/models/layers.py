@@ -1,0 +1,172 @@
+"""Layers that the networks share; eps, padding and variance are given here, never a framework's default."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# PyTorch's own start for Linear and Conv2d: uniform in +-1/sqrt(fan_in).
+_torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+SAME_3X3: Padding = ((1, 1), (1, 1))
+
+
+def linear(features_in: int, features_out: int, *, bias: bool = True, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    """Dense layer: float32 parameters, computed in `dtype`."""
+    return nnx.Linear(
+        features_in,
+        features_out,
+        use_bias=bias,
+        kernel_init=_torch_uniform,
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        dot_general=_dot_rows,
+        rngs=rngs,
+    )
+
+
+def _dot_rows(x: jax.Array, kernel: jax.Array, dimension_numbers, **options) -> jax.Array:
+    """`lax.dot_general` of [..., I] and [I, O] with the leading axes of `x` as one.
+
+    XLA's CPU backend sums a kernel's gradient over one axis about six times as fast as over two.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    y = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+class GroupNorm(nnx.Module):
+    """Group normalisation over contiguous channels, statistics in float32 and in two passes.
+
+    Not `nnx.GroupNorm`: that reduces over a [pixels, groups, channels of a group] view, which XLA's CPU backend
+    does about four times as slowly as sums per channel that are then averaged over each group.
+    """
+
+    def __init__(self, channels: int, groups: int, epsilon: float, *, dtype):
+        self.scale = nnx.Param(jnp.ones((channels,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
+        self.groups, self.epsilon, self.dtype = groups, epsilon, dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B,H,W,C] -> [B,H,W,C]."""
+        y = x.astype(jnp.float32)
+        y = y - self._group_mean(y)
+        # Not E[x^2] - E[x]^2, which cancels where the mean is large.
+        factor = jax.lax.rsqrt(self._group_mean(jnp.square(y)) + self.epsilon) * self.scale[...]
+        return (y * factor + self.bias[...]).astype(self.dtype)
+
+    def _group_mean(self, x: jax.Array) -> jax.Array:
+        """[B,H,W,C] -> [B,1,1,C], each channel the mean of its whole group."""
+        batch, channels = x.shape[0], x.shape[-1]
+        means = x.mean(axis=(1, 2)).reshape(batch, self.groups, -1).mean(axis=-1)
+        return jnp.repeat(means, channels // self.groups, axis=-1)[:, None, None, :]
+
+
+def group_norm(channels: int, groups: int, epsilon: float, *, dtype, rngs: nnx.Rngs) -> GroupNorm:
+    """Group normalisation; `rngs` is there so that all helpers are called alike."""
+    return GroupNorm(channels, groups, epsilon, dtype=dtype)
+
+
+def layer_norm(channels: int, epsilon: float, *, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Layer normalisation over the last axis, statistics in float32."""
+    return nnx.LayerNorm(
+        channels, epsilon=epsilon, use_fast_variance=False, dtype=dtype, param_dtype=jnp.float32, rngs=rngs
+    )
+
+
+class Conv(nnx.Module):
+    """2-D convolution [B,H,W,I] -> [B,H',W',O]; kernel [k,k,I,O] and bias [O] stay float32."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: Padding = SAME_3X3,
+        zero: bool = False,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
+        """`size` is 1 or 3; `padding` counts for 3; `zero` starts kernel and bias at zero (ControlNet)."""
+        init = nnx.initializers.zeros_init() if zero else _torch_uniform
+        self.kernel = nnx.Param(init(rngs.params(), (size, size, channels_in, channels_out), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
+        self.stride = stride
+        self.padding = padding
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.kernel[...].astype(self.dtype)
+        x = x.astype(self.dtype)
+        # A 1x1 convolution is a matrix product over channels, and as such it is fast everywhere.
+        y = _dot_rows(x, kernel[0, 0], None) if kernel.shape[0] == 1 else conv2d(x, kernel, self.stride, self.padding)
+        return y + self.bias[...].astype(self.dtype)
+
+
+def conv2d(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """Convolution [B,H,W,I] * [k,k,I,O] -> [B,H',W',O] by XLA."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def upsample_nearest(x: jax.Array) -> jax.Array:
+    """Each pixel twice in both directions, [B,H,W,C] -> [B,2H,2W,C]."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+def timestep_embedding(timesteps: jax.Array, channels: int) -> jax.Array:
+    """Sinusoids of the timesteps, cosines first: [B] -> float32 [B, channels]."""
+    half = channels // 2
+    frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
+    angles = timesteps.astype(jnp.float32)[:, None] * frequencies[None, :]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimeEmbedding(nnx.Module):
+    """The timestep's features: sinusoids, then two dense layers; [B] -> [B, 4 * channels]."""
+
+    def __init__(self, channels: int, *, dtype, rngs: nnx.Rngs):
+        self.channels = channels
+        self.linear_1 = linear(channels, 4 * channels, dtype=dtype, rngs=rngs)
+        self.linear_2 = linear(4 * channels, 4 * channels, dtype=dtype, rngs=rngs)
+
+    def __call__(self, timesteps: jax.Array) -> jax.Array:
+        x = self.linear_1(timestep_embedding(timesteps, self.channels))
+        return self.linear_2(jax.nn.silu(x))
+
+
+class ResnetBlock(nnx.Module):
+    """Two normalised 3x3 convolutions and a shortcut; in the UNet the time features are added in between."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        groups: int,
+        epsilon: float,
+        time_channels: int | None = None,
+        dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.norm1 = group_norm(channels_in, groups, epsilon, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(channels_in, channels_out, 3, dtype=dtype, rngs=rngs)
+        if time_channels is not None:
+            self.time_emb_proj = linear(time_channels, channels_out, dtype=dtype, rngs=rngs)
+        self.norm2 = group_norm(channels_out, groups, epsilon, dtype=dtype, rngs=rngs)
+        self.conv2 = Conv(channels_out, channels_out, 3, dtype=dtype, rngs=rngs)
+        self.has_shortcut = channels_in != channels_out
+        if self.has_shortcut:
+            self.conv_shortcut = Conv(channels_in, channels_out, 1, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
+        """[B,H,W,I] and the time features [B,T] (UNet only) -> [B,H,W,O]."""
+        y = self.conv1(jax.nn.silu(self.norm1(x)))
+        if time is not None:
+            y = y + self.time_emb_proj(jax.nn.silu(time))[:, None, None, :]
+        y = self.conv2(jax.nn.silu(self.norm2(y)))
+        return y + (self.conv_shortcut(x) if self.has_shortcut else x)

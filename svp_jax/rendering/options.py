@@ -1,0 +1,79 @@
+"""The settings of a render."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from svp_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """What `render` does; every field is a flag of `svp render` and is recorded in `render.json`.
+
+    Raises:
+        UserError: a value outside what is allowed, or two values that contradict each other.
+    """
+
+    frames: str = "test"
+    """Frames of the driver: test, train, all, or a:b (from a, up to but not including b)."""
+    stage: Literal["both", "outlines"] = "both"
+    """Both stages, or only the parsing maps of the first."""
+    maps: Literal["stage1", "driver"] = "stage1"
+    """Where the second stage's parsing maps come from: made by the first stage, or the driver's own."""
+    unet: Literal["tuned", "base"] = "tuned"
+    """The second stage's UNet: as trained for the avatar, or the base's own (to morph by text)."""
+    prompt: str | None = None
+    """Text of the second stage; the avatar's own where not given."""
+    negative_prompt: str = ""
+    """Text that guidance leads away from; without effect at guidance 1."""
+    guidance: float = 1.0
+    """Classifier-free guidance of the second stage; 1 = none, above 1 takes twice the time."""
+    strength: float = 1.0
+    """Factor of the second stage's control: low favours the text, high the original person."""
+    steps: int = 20
+    """Denoising steps of each stage."""
+    eta: float = 0.0
+    """Fresh noise per step: 0 = DDIM, 1 = as much as DDPM."""
+    current: float | None = None
+    """Temporal weight of the current frame; the avatar's where not given, as for the next three."""
+    previous: float | None = None
+    """Temporal weight of the previous frame."""
+    noise: float | None = None
+    """Temporal weight of the noise."""
+    tau: float | None = None
+    """When the previous frame is mixed in: 0 = the first, noisiest step, 1 = the last."""
+    noise_per_frame: bool = False
+    """Start every frame from its own noise, not all from the same."""
+    seed: int = 0
+    """Seed of all noise."""
+    chunk: int = 16
+    """At most this many frames at a time on the device."""
+    force: bool = False
+    """Replace a finished result."""
+
+    def __post_init__(self):
+        _check("steps", self.steps, 1, 1000)
+        _check("chunk", self.chunk, 1, math.inf)
+        _check("seed", self.seed, 0, 2**32 - 1)
+        _check("guidance", self.guidance, 1, math.inf)
+        _check("strength", self.strength, 0, math.inf)
+        _check("eta", self.eta, 0, 1)
+        for name in ("current", "previous", "noise"):
+            _check(name, getattr(self, name), -math.inf, math.inf)
+        _check("tau", self.tau, 0, 1)
+        if self.stage == "outlines" and self.maps == "driver":
+            raise UserError(
+                "--stage outlines only makes parsing maps, --maps driver makes none; leave one out"
+            )
+        if self.negative_prompt and self.guidance == 1:
+            raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
+
+
+def _check(name: str, value: float | None, low: float, high: float) -> None:
+    if value is None or (math.isfinite(value) and low <= value <= high):
+        return
+    allowed = "finite numbers"
+    if math.isfinite(low):
+        allowed = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
+    raise UserError(f"--{name} {value}: allowed are {allowed}")

@@ -1,0 +1,203 @@
+"""`svp render`: an avatar and a driving capture in, the avatar's video out."""
+
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.diffusion import Schedule, TemporalWeights
+from svp_jax.errors import UserError
+from svp_jax.face.conditions import details_condition, outlines_condition, window_indices
+from svp_jax.face.labels import colorize, decode
+from svp_jax.manifest import check_output, staged_folder, write_manifest
+from svp_jax.rendering.chunks import Plan, plan_frames
+from svp_jax.rendering.options import RenderOptions
+from svp_jax.rendering.stages import StageSampler
+from svp_jax.rendering.writer import RenderWriter
+from svp_jax.weights.avatar import Avatar, load_avatar
+from svp_jax.weights.base import encode_prompts
+
+
+def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderOptions) -> Path:
+    """Renders the avatar as the driver moves, into the folder `out`; returns it.
+
+    out/
+      avatar.mp4        one picture for each frame of the driver's span, its exact frame rate and its sound
+      side_by_side.mp4  reference, geometry, parsing map, result
+      parsing/          the first stage's maps as 000000.png ..., numbered by the driver's frames
+      render.json       settings, seed, frame map, times
+
+    In render.json, `frames` has the driver's frame of each picture of the video, `held` the positions in the
+    video that were not rendered (no face) and show the picture before, `shot_starts` the positions where no
+    previous frame was mixed in.
+
+    Raises:
+        UserError: bad input, named.
+    """
+    check_output(out, options.force)
+    driver = open_capture(driver_folder)
+    plan = plan_frames(driver, options.frames)
+    seconds = Stopwatch()
+    with seconds("load"):
+        avatar = load_avatar(avatar_folder)
+        _check_fit(avatar, driver, options)
+        temporal = _temporal_settings(avatar, options)
+        outlines, details = _samplers(avatar, plan, options, temporal)
+    with staged_folder(out, options.force) as folder:
+        _render_frames(folder, driver, plan, options.chunk, outlines, details, _window(avatar), seconds)
+        write_manifest(folder, "render", _manifest(avatar, driver, plan, options, temporal, seconds))
+    return Path(out)
+
+
+def _render_frames(
+    folder: Path,
+    driver: Capture,
+    plan: Plan,
+    chunk: int,
+    outlines: StageSampler | None,
+    details: StageSampler | None,
+    window: int,
+    seconds: "Stopwatch",
+) -> None:
+    """Chunk by chunk: conditions, Stage I, Stage II, files; memory does not grow with the video's length."""
+    with (
+        RenderWriter(folder, driver, plan.span, result=bool(details), keep_maps=bool(outlines)) as writer,
+        tqdm(total=len(plan.indices), desc="render", unit="frame") as progress,
+    ):
+        for part in plan.chunks(chunk):
+            frames, starts = plan.indices[part], plan.starts[part]
+            with seconds("outlines"):
+                if outlines is None:
+                    parsing = driver.parsing(frames)
+                else:
+                    maps = np.asarray(outlines(windows_of(driver, frames, window), frames, starts)[1])
+                    parsing = np.stack([colorize(decode(image)) for image in maps])
+            pictures = None
+            if details is not None:
+                with seconds("details"):
+                    condition = details_condition(parsing, driver.geometry(frames), driver.iris(frames))
+                    pictures = np.asarray(details(condition, frames, starts)[1])
+            with seconds("write"):
+                writer.write(frames, parsing, pictures)
+            progress.update(len(frames))
+        with seconds("write"):
+            writer.finish()
+
+
+def windows_of(driver: Capture, frames: np.ndarray, window: int) -> np.ndarray:
+    """Stage I's condition uint8 [n, S, S, 3 * window] of the frames int [n], ascending.
+
+    The window of a chunk's first frames reaches into the frames before the chunk, and before the span.
+    """
+    needed = np.unique(window_indices(driver.shot, window)[frames])
+    stacked = outlines_condition(driver.geometry(needed), driver.shot[needed], window)
+    return stacked[np.searchsorted(needed, frames)]
+
+
+def _samplers(
+    avatar: Avatar, plan: Plan, options: RenderOptions, temporal: dict[str, float]
+) -> tuple[StageSampler | None, StageSampler | None]:
+    """Stage I, where its maps are wanted, and Stage II, where results are."""
+    schedule = Schedule.from_config(avatar.base.scheduler_config, options.steps, options.eta)
+    common = dict(
+        schedule=schedule,
+        temporal=TemporalWeights(**temporal),
+        length=plan.chunk_length(options.chunk),
+        seed=options.seed,
+        noise_per_frame=options.noise_per_frame,
+    )
+    outlines = details = None
+    if options.maps == "stage1":
+        # Stage I draws this person's outlines whatever the text of Stage II says.
+        stage = avatar.stages["outlines"]
+        text = encode_prompts(avatar.base, [avatar.manifest["prompt"]])
+        outlines = StageSampler((stage.controlnet, stage.unet, avatar.vae), text, **common)
+    if options.stage == "both":
+        stage = avatar.stages["details"]
+        prompts = [_prompt(avatar, options)]
+        if options.guidance > 1:
+            prompts = [options.negative_prompt, *prompts]
+        details = StageSampler(
+            (stage.controlnet, avatar.base.unet if options.unet == "base" else stage.unet, avatar.vae),
+            encode_prompts(avatar.base, prompts),
+            strength=options.strength,
+            guidance=options.guidance,
+            **common,
+        )
+    return outlines, details
+
+
+def _check_fit(avatar: Avatar, driver: Capture, options: RenderOptions) -> None:
+    size = avatar.manifest["capture"]["size"]
+    if driver.size != size:
+        raise UserError(
+            f"{driver.folder} has {driver.size} x {driver.size} pixels, {avatar.folder} was trained on "
+            f"{size} x {size}; prepare the driver's video with --size {size}"
+        )
+    if options.maps == "stage1" and "outlines" not in avatar.stages:
+        raise UserError(f"{avatar.folder} has no outlines stage; train it, or give --maps driver")
+    if options.stage == "both" and "details" not in avatar.stages:
+        raise UserError(f"{avatar.folder} has no details stage; train it, or give --stage outlines")
+
+
+def _prompt(avatar: Avatar, options: RenderOptions) -> str:
+    return avatar.manifest["prompt"] if options.prompt is None else options.prompt
+
+
+def _window(avatar: Avatar) -> int:
+    return avatar.manifest["condition"]["outlines"]["window"]
+
+
+def _temporal_settings(avatar: Avatar, options: RenderOptions) -> dict[str, float]:
+    """The avatar's temporal weights, but for those that the options give."""
+    given = {name: getattr(options, name) for name in ("current", "previous", "noise", "tau")}
+    return avatar.manifest["temporal"] | {name: value for name, value in given.items() if value is not None}
+
+
+def _manifest(
+    avatar: Avatar, driver: Capture, plan: Plan, options: RenderOptions, temporal: dict, seconds: "Stopwatch"
+) -> dict:
+    return {
+        "avatar": str(avatar.folder.resolve()),
+        "avatar_sha256": avatar.manifest["manifest_sha256"],
+        "driver": str(driver.folder.resolve()),
+        "driver_sha256": driver.manifest["manifest_sha256"],
+        "settings": {key: value for key, value in asdict(options).items() if key != "force"},
+        "prompt": _prompt(avatar, options),
+        "temporal": temporal,
+        "size": driver.size,
+        "frame_rate": str(driver.frame_rate),
+        "frames": list(plan.span),
+        "held": plan.held,
+        "shot_starts": [int(index) - plan.span.start for index in plan.indices[plan.starts]],
+        "rendered_frames": len(plan.indices),
+        "seconds": seconds.totals(),
+        "device": jax.devices()[0].device_kind,
+        "versions": {name: metadata.version(name) for name in ("svp_jax", "jax", "flax")},
+    }
+
+
+class Stopwatch:
+    """Seconds of each named part, summed up, and of its first run, which includes compiling."""
+
+    def __init__(self):
+        self.times = defaultdict(list)
+
+    @contextmanager
+    def __call__(self, name: str):
+        start = time.perf_counter()
+        yield
+        self.times[name].append(time.perf_counter() - start)
+
+    def totals(self) -> dict[str, float]:
+        """Total of each part, and of its first run as `NAME_first`."""
+        return {name: round(sum(times), 3) for name, times in self.times.items()} | {
+            f"{name}_first": round(times[0], 3) for name, times in self.times.items() if len(times) > 1
+        }

@@ -1,0 +1,102 @@
+"""The files of a render: avatar.mp4, side_by_side.mp4 and the parsing maps."""
+
+import contextlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from svp_jax.capture.capture import Capture
+from svp_jax.capture.images import write_png
+from svp_jax.capture.video import VideoWriter
+
+COMMENT = "AI-generated video: a synthetic avatar, rendered by svp_jax"
+CAPTION_HEIGHT = 24  # Even, as yuv420p needs.
+
+
+class RenderWriter:
+    """Writes pictures as they come, and holds the last one over the driver's frames that are not rendered.
+
+    Use as a context manager: the videos are finished when it is left, and not there after an error.
+
+    Args:
+        folder: the staged folder of the render.
+        driver: shows its frames and geometry beside the result, and gives frame rate and sound.
+        span: the driver's frames that the videos show, one picture each.
+        result: whether there are results, or only parsing maps (then there is no avatar.mp4).
+        keep_maps: whether the parsing maps are written as images, named by the driver's frame number.
+    """
+
+    def __init__(self, folder: Path, driver: Capture, span: range, *, result: bool, keep_maps: bool):
+        self._videos = contextlib.ExitStack()
+        self.driver, self.span, self.next = driver, span, span.start
+        self.maps_folder = folder / "parsing" if keep_maps else None
+        if keep_maps:
+            self.maps_folder.mkdir(exist_ok=True)
+        size = driver.size
+        self.panels = ("reference", "geometry", "parsing", "result")[: 4 if result else 3]
+        self.captions = np.concatenate([caption(name, size) for name in self.panels], axis=1)
+        # Before the first rendered frame there is nothing to hold.
+        self.parsing = self.picture = np.zeros((size, size, 3), np.uint8)
+        self.avatar = self._open(folder / "avatar.mp4", size, size) if result else None
+        width = size * len(self.panels)
+        self.side_by_side = self._open(folder / "side_by_side.mp4", CAPTION_HEIGHT + size, width)
+
+    def __enter__(self) -> "RenderWriter":
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        return self._videos.__exit__(*error)
+
+    def write(self, frames: np.ndarray, parsing: np.ndarray, pictures: np.ndarray | None) -> None:
+        """Adds rendered frames.
+
+        Args:
+            frames: int [n], the driver's frame numbers, ascending from call to call.
+            parsing: uint8 [n, S, S, 3], the parsing maps used.
+            pictures: uint8 [n, S, S, 3], the results; None where there are only maps.
+        """
+        for number, frame in enumerate(frames):
+            self._show_until(frame)
+            self.parsing = parsing[number]
+            if pictures is not None:
+                self.picture = pictures[number]
+            if self.maps_folder:
+                write_png(self.maps_folder / f"{frame:06d}.png", self.parsing)
+            self._show_until(frame + 1)
+
+    def finish(self) -> None:
+        """Holds the last picture to the end of the span."""
+        self._show_until(self.span.stop)
+
+    def _show_until(self, stop: int) -> None:
+        for frame in range(self.next, stop):
+            driver = [self.driver.frames([frame])[0], self.driver.geometry([frame])[0]]
+            images = [*driver, self.parsing, self.picture][: len(self.panels)]
+            row = np.concatenate(images, axis=1)
+            self.side_by_side.write(np.concatenate([self.captions, row]))
+            if self.avatar:
+                self.avatar.write(self.picture)
+        self.next = stop
+
+    def _open(self, path: Path, height: int, width: int) -> VideoWriter:
+        video = VideoWriter(
+            path,
+            self.driver.frame_rate,
+            width,
+            height,
+            audio=self.driver.audio_path,
+            audio_start=float(self.span.start / self.driver.frame_rate),
+            metadata={"comment": COMMENT},
+        )
+        return self._videos.enter_context(video)
+
+
+def caption(text: str, width: int) -> np.ndarray:
+    """`text` in white on black, uint8 [CAPTION_HEIGHT, width, 3]."""
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, 4
+    natural = cv2.getTextSize(text, font, 1.0, 1)[0][0]
+    scale = min(0.5, (width - 2 * margin) / natural)
+    image = np.zeros((CAPTION_HEIGHT, width, 3), np.uint8)
+    cv2.putText(image, text, (margin, CAPTION_HEIGHT - 8), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return image

@@ -1,0 +1,40 @@
+"""The training state on disk: Orbax, pruned, finished or not there."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+KEEP = 2
+
+
+class TrainingState:
+    """Saves and restores (trained parameters, optimizer state) by step number below one folder.
+
+    The random state needs no saving: keys and batches are functions of (seed, step).
+    """
+
+    def __init__(self, folder: Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+
+    def latest_step(self) -> int | None:
+        """The number of finished steps of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, trained: dict, opt_state) -> None:
+        """Writes a checkpoint after `step` finished steps; older ones but one are deleted."""
+        state = {"trained": trained, "optimizer": jax.tree.leaves(opt_state)}
+        self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+
+    def restore(self, step: int, trained: dict, opt_state) -> tuple[dict, object]:
+        """The state saved after `step`, shaped like the given (freshly made) one."""
+        leaves, tree = jax.tree.flatten(opt_state)
+        like = {"trained": trained, "optimizer": leaves}
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return state["trained"], jax.tree.unflatten(tree, state["optimizer"])
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.close()

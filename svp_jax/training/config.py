@@ -1,0 +1,148 @@
+"""What a training run is: frozen dataclasses, read from the YAML presets in `configs/`."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+
+import yaml
+
+from svp_jax.errors import UserError
+
+TRAINABLE = ("locked", "unlocked", "full")
+VAE_TRAINABLE = ("none", "decoder", "all")
+DECAYS = ("constant", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEPass:
+    """The optional first pass, which tunes the VAE on the person's frames and parsing maps."""
+
+    trainable: str = "none"
+    """none | decoder (the latent space stays, so that the base's UNet still fits) | all (tiny base only)."""
+    steps: int = 0
+    batch_size: int = 4
+    learning_rate: float = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One of the two models: Stable Diffusion plus one ControlNet."""
+
+    steps: int = 20000
+    """Optimizer steps."""
+    learning_rate: float = 1e-5
+    unet_learning_rate: float = 2e-6
+    """Of the UNet's trained part; the original ControlNet code advises about 2e-6 when unlocked."""
+    trainable: str = "unlocked"
+    """locked: ControlNet only | unlocked: and the UNet's decoder half | full: and the whole UNet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """All settings of `svp train`. A key that is not listed here is an error."""
+
+    outlines: Stage = Stage()
+    details: Stage = Stage()
+    vae: VAEPass = VAEPass()
+    prompt: str = "a portrait of a person"
+    """The text of every training frame; a description of the person leaves the ControlNet less to learn."""
+    prompt_dropout: float = 0.05
+    """Share of samples trained with the empty prompt, which guidance above 1 needs (our choice)."""
+    batch_size: int = 4
+    """Over all devices together."""
+    warmup_steps: int = 500
+    decay: str = "constant"
+    """constant | cosine: the learning rate after warm-up."""
+    clip_norm: float = 1.0
+    weight_decay: float = 0.01
+    min_snr_gamma: float = 0.0
+    """0: plain mean squared error; 5 is the value of Hang et al. (arXiv 2303.09556)."""
+    window: int = 3
+    """k, the number of consecutive face model renders that Stage I sees (our choice)."""
+    degrade_parsing: bool = True
+    """Blur and shift Stage II's parsing maps in training, so that it survives Stage I's output."""
+    temporal_current: float = 0.6
+    """w_c of avatars trained with this preset; the default comes from our ablation."""
+    temporal_previous: float = 0.4
+    """w_p, the weight of the previous frame's latent."""
+    temporal_noise: float = 1.0
+    """w_n, the weight of the noise term."""
+    temporal_tau: float = 0.9
+    """Where in the denoising the previous frame enters: 0 = first (noisiest) step, 1 = last."""
+    save_every: int = 1000
+    preview_every: int = 1000
+    preview_steps: int = 20
+    seed: int = 0
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads a YAML preset.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key (the nearest known one is named), a wrong type or value.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror}; presets lie in configs/") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    config = _build(TrainConfig, content, str(path), "")
+    check(config)
+    return config
+
+
+def _build(kind: type, content: object, file: str, prefix: str):
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: {prefix or 'the file'} must hold `key: value` lines, found {content!r}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for key, value in content.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {prefix}{near[0]!s}?" if near else f"known keys: {', '.join(sorted(fields))}"
+            raise UserError(f"{file}: unknown key {prefix}{key}; {hint}")
+        values[key] = _convert(fields[key].type, value, file, prefix + key)
+    return kind(**values)
+
+
+def _convert(kind: type, value: object, file: str, name: str):
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, file, name + ".")
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-5 (without a dot) as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"{file}: {name} must be {kind.__name__}, found {value!r}")
+    return value
+
+
+def check(config: TrainConfig) -> None:
+    """Raises UserError for a value that cannot be trained with, naming the key."""
+    for name in ("outlines", "details"):
+        _check_choice(f"{name}.trainable", getattr(config, name).trainable, TRAINABLE)
+        _check_positive(f"{name}.steps", getattr(config, name).steps)
+    _check_choice("vae.trainable", config.vae.trainable, VAE_TRAINABLE)
+    _check_choice("decay", config.decay, DECAYS)
+    if config.vae.trainable != "none":
+        _check_positive("vae.steps", config.vae.steps)
+    for name in ("batch_size", "window", "save_every", "preview_every", "preview_steps"):
+        _check_positive(name, getattr(config, name))
+    for name in ("prompt_dropout", "temporal_tau"):
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise UserError(f"config: {name} is {getattr(config, name)}, allowed are 0 to 1")
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"config: {name} is {value!r}, allowed are {', '.join(allowed)}")
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"config: {name} is {value}, it must be at least 1")

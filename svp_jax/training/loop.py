@@ -1,0 +1,120 @@
+"""The training loop: batches in, steps on all devices, log, previews, checkpoints, resume."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+from svp_jax.errors import UserError
+from svp_jax.training.checkpoints import TrainingState
+from svp_jax.training.devices import check_batch, first, replicate, shard
+from svp_jax.training.step import LossOf, make_optimizer, make_train_step
+from svp_jax.training.trainable import Rules, assemble, divide, flatten, table
+
+LOG_EVERY = 10
+
+
+def fit(
+    name: str,
+    models: Mapping[str, nnx.Module],
+    rules: Rules,
+    loss_of: LossOf,
+    batch_of: Callable[[int], dict[str, np.ndarray]],
+    folder: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    optimizer_settings: Mapping[str, object],
+    save_every: int,
+    preview_every: int,
+    preview: Callable[[int, dict[str, nnx.Module]], None],
+) -> dict[str, nnx.Module]:
+    """Trains `models` for `steps` steps and returns them; goes on from the newest checkpoint in `folder`.
+
+    Args:
+        name: of this run, in the progress bar, the log and the checkpoint's folder.
+        models: by name; `rules` speak of "name/path/of/parameter".
+        loss_of: see `svp_jax.training.step`.
+        batch_of: global batch number -> arrays with leading axis `batch_size`; called from a thread.
+        folder: holds `log.jsonl` and `checkpoints/`.
+        optimizer_settings: keyword arguments of `make_optimizer` but steps.
+        preview: called with (finished steps, models) at step 0, every `preview_every` and at the end.
+
+    Raises:
+        UserError: the loss is not finite, or the batch does not divide over the devices.
+    """
+    check_batch(batch_size, jax.local_device_count())
+    folder.mkdir(parents=True, exist_ok=True)
+    structures, flat = flatten(models)
+    trained, frozen, multipliers = divide(flat, rules)
+    print(f"{name}: what is trained\n{table(flat, rules)}", file=sys.stderr)
+    optimizer = make_optimizer(multipliers=multipliers, steps=steps, **optimizer_settings)
+    step_fn = make_train_step(loss_of, structures, optimizer, seed)
+    opt_state = optimizer.init(trained)
+
+    checkpoints = TrainingState(folder / "checkpoints")
+    start = checkpoints.latest_step() or 0
+    if start:
+        print(f"{name}: goes on from step {start}", file=sys.stderr)
+        trained, opt_state = checkpoints.restore(start, trained, opt_state)
+        _truncate_log(folder / "log.jsonl", start)
+    else:
+        preview(0, models)
+    # From here on the parameters live on the devices alone; every step donates them.
+    trained, opt_state, frozen = replicate(trained), replicate(opt_state), replicate(frozen)
+    sample_index = shard(np.arange(batch_size, dtype=np.uint32))
+
+    def models_now() -> dict[str, nnx.Module]:
+        return assemble(structures, {**first(frozen), **first(trained)})
+
+    with (
+        open(folder / "log.jsonl", "a", encoding="utf-8") as log,
+        ThreadPoolExecutor(1) as loader,
+        tqdm(total=steps, initial=start, desc=name, unit="step", file=sys.stderr, mininterval=2.0) as progress,
+    ):
+        began, logged = time.monotonic(), start
+        coming = loader.submit(batch_of, start)
+        for step in range(start, steps):
+            batch = shard(coming.result())
+            coming = loader.submit(batch_of, step + 1)
+            trained, opt_state, scalars = step_fn(
+                trained, opt_state, frozen, batch, sample_index, np.uint32(step)
+            )
+            done = step + 1
+            progress.update()
+            if done % LOG_EVERY == 0 or done == steps:
+                values = {key: float(value) for key, value in first(scalars).items()}
+                seconds = time.monotonic() - began
+                values["images_per_second"] = (done - logged) * batch_size / seconds
+                began, logged = time.monotonic(), done
+                log.write(json.dumps({"step": done, **values}) + "\n")
+                log.flush()
+                progress.set_postfix_str(f"loss {values['loss']:.4f}")
+                if not math.isfinite(values["loss"]):
+                    raise UserError(
+                        f"{name}: the loss is not finite at step {done}; the last checkpoint is kept; "
+                        "lower learning_rate"
+                    )
+            if done % save_every == 0 or done == steps:
+                checkpoints.save(done, first(trained), first(opt_state))
+            if done % preview_every == 0 or done == steps:
+                preview(done, models_now())
+    checkpoints.close()
+    return models_now()
+
+
+def _truncate_log(path: Path, step: int) -> None:
+    """Drops the lines after the checkpoint, which the resumed run will write again."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+    path.write_text("".join(line + "\n" for line in lines))

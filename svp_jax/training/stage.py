@@ -1,0 +1,163 @@
+"""One stage of training: its samples, its loss and its previews."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from svp_jax.capture.capture import Capture
+from svp_jax.capture.images import write_png
+from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
+from svp_jax.face.conditions import degrade_parsing, details_condition, outlines_condition
+from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.step import LossOf
+
+PREVIEW_FRAMES = 4
+
+
+def read_targets(capture: Capture, stage: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What a stage learns to make: parsing maps (outlines) or frames (details), uint8 [n, S, S, 3]."""
+    return capture.parsing if stage == "outlines" else capture.frames
+
+
+def stage_condition(
+    capture: Capture, stage: str, indices: np.ndarray, window: int, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """The condition images of frames `indices`, uint8 [n, S, S, C].
+
+    Args:
+        rng: degrades the parsing maps (training of the details stage); None leaves them as they are.
+    """
+    if stage == "outlines":
+        return np.concatenate([_outlines_of(capture, index, window) for index in indices])
+    parsing = capture.parsing(indices)
+    if rng is not None:
+        parsing = np.stack([degrade_parsing(rng, image) for image in parsing])
+    return details_condition(parsing, capture.geometry(indices), capture.iris(indices))
+
+
+def _outlines_of(capture: Capture, index: int, window: int) -> np.ndarray:
+    frames = np.arange(max(0, index - window + 1), index + 1)
+    return outlines_condition(capture.geometry(frames), capture.shot[frames], window)[-1:]
+
+
+@dataclass(frozen=True)
+class StageSamples:
+    """The training samples of one stage; called with a step it gives the global batch of that step.
+
+    Attributes:
+        mean, std: the targets' unscaled posterior, float32 [n, h, w, c].
+        indices: int [n], their frame numbers.
+        text, no_text: features [T, D] of the prompt and of the empty prompt.
+    """
+
+    capture: Capture
+    stage: str
+    indices: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    text: np.ndarray
+    no_text: np.ndarray
+    window: int
+    degrade: bool
+    prompt_dropout: float
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int) -> dict[str, np.ndarray]:
+        """mean, std [B, h, w, c], condition uint8 [B, S, S, C], text [B, T, D]."""
+        chosen = batch_indices(self.seed, step, len(self.indices), self.batch_size)
+        rng = batch_rng(self.seed, step)
+        empty = rng.random(self.batch_size) < self.prompt_dropout
+        return {
+            "mean": self.mean[chosen],
+            "std": self.std[chosen],
+            "condition": stage_condition(
+                self.capture, self.stage, self.indices[chosen], self.window, rng if self.degrade else None
+            ),
+            "text": np.where(empty[:, None, None], self.no_text, self.text),
+        }
+
+
+def stage_loss(schedule: TrainingSchedule, scaling_factor: float, min_snr_gamma: float | None) -> LossOf:
+    """The loss of a stage: noise a posterior sample to a random timestep, compare the prediction."""
+
+    def loss_of(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
+        def draw(key: jax.Array, mean: jax.Array):
+            posterior, noise, time = jax.random.split(key, 3)
+            return (
+                jax.random.normal(posterior, mean.shape),
+                jax.random.normal(noise, mean.shape),
+                jax.random.randint(time, (), 0, schedule.num_timesteps),
+            )
+
+        posterior, noise, timesteps = jax.vmap(draw)(keys, batch["mean"])
+        latents = (batch["mean"] + batch["std"] * posterior) * scaling_factor
+        condition = batch["condition"].astype(jnp.float32) / 255.0
+        noisy = add_noise(schedule, latents, noise, timesteps)
+        down, mid = models["controlnet"](noisy, timesteps, batch["text"], condition, scale=1.0)
+        prediction = models["unet"](noisy, timesteps, batch["text"], down, mid)
+        return loss(schedule, prediction, latents, noise, timesteps, min_snr_gamma)
+
+    return loss_of
+
+
+class StagePreview:
+    """Writes `preview_STEP.png`: target, condition and sample of a few fixed frames, from the same noise.
+
+    Args:
+        folder: where the pictures go.
+        indices: int [PREVIEW_FRAMES], the frames shown.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        capture: Capture,
+        stage: str,
+        indices: np.ndarray,
+        vae: nnx.Module,
+        schedule: Schedule,
+        text: np.ndarray,
+        window: int,
+        seed: int,
+    ):
+        self.folder = folder
+        self.target = read_targets(capture, stage)(indices)
+        self.condition = stage_condition(capture, stage, indices, window)
+        self.vae, self.schedule = vae, schedule
+        self.text = np.broadcast_to(text, (len(indices), *text.shape))
+        self.key = jax.random.key(seed)
+
+    def __call__(self, step: int, models: dict[str, nnx.Module]) -> None:
+        graph, parameters = nnx.split((models["controlnet"], models["unet"], self.vae))
+        images = _sample(graph, parameters, self.schedule, self.text, self.condition, self.key)
+        # The first three channels of a condition are a picture in both stages.
+        columns = np.concatenate([self.target, self.condition[..., :3], np.asarray(images)], axis=1)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_png(self.folder / f"preview_{step:06d}.png", np.concatenate(columns, axis=1))
+
+
+@partial(jax.jit, static_argnames="graph")
+def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
+    """Independent frames uint8 [n, S, S, 3] by plain DDIM."""
+    controlnet, unet, vae = nnx.merge(graph, parameters)
+    control = condition.astype(jnp.float32) / 255.0
+
+    def predict(latent, timestep, _):
+        timesteps = jnp.full(latent.shape[:1], timestep)
+        down, mid = controlnet(latent, timesteps, text, control, scale=1.0)
+        return unet(latent, timesteps, text, down, mid)
+
+    count, height, width = condition.shape[:3]
+    noise = jax.random.normal(key, (1, 1, height // 8, width // 8, unet.config.in_channels))
+    noise = jnp.broadcast_to(noise, (1, count, *noise.shape[2:]))
+    plain = TemporalWeights(1.0, 0.0, 1.0, 1.0)
+    latents, _ = sample_sequence(predict, schedule, noise, None, plain)
+    images = vae.decode(latents[0] / vae.config.scaling_factor)
+    return jnp.round(jnp.clip((images + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)

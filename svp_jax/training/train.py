@@ -1,0 +1,260 @@
+"""`svp train`: from a capture and a base to an avatar."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.capture.images import write_png
+from svp_jax.diffusion import Schedule, TrainingSchedule
+from svp_jax.errors import UserError
+from svp_jax.face.conditions import condition_spec
+from svp_jax.manifest import partial_folder, staged_folder, write_json, write_manifest
+from svp_jax.metrics.image import psnr
+from svp_jax.models.controlnet import controlnet_from_unet
+from svp_jax.models.vae import VAE
+from svp_jax.training.config import TrainConfig, check
+from svp_jax.training.latents import cached_latents, decode_images, encode_images
+from svp_jax.training.loop import fit
+from svp_jax.training.stage import (
+    PREVIEW_FRAMES,
+    StagePreview,
+    StageSamples,
+    read_targets,
+    stage_loss,
+)
+from svp_jax.training.trainable import stage_rules, vae_rules
+from svp_jax.training.vae_pass import VAESamples, vae_loss
+from svp_jax.weights.avatar import STAGES
+from svp_jax.weights.base import Base, encode_prompts, load_base
+from svp_jax.weights.folder import load_model, save_model
+
+MIN_FRAMES = 8
+
+
+def train(
+    capture_folder: Path,
+    base: str,
+    out: Path,
+    config: TrainConfig,
+    stage: str = "both",
+    force: bool = False,
+) -> Path:
+    """Trains an avatar; an interrupted run goes on where it stopped when it is called again.
+
+    Args:
+        capture_folder: a finished capture.
+        base: "tiny" or a folder in the diffusers layout.
+        out: the avatar's folder; until it is finished, everything lies in `OUT.partial`.
+        stage: "outlines", "details" or "both".
+
+    Raises:
+        UserError: bad input, or an unfinished run in `OUT.partial` that was started with other settings.
+    """
+    check(config)
+    capture = open_capture(capture_folder)
+    if len(capture.train_indices) < MIN_FRAMES:
+        raise UserError(
+            f"{capture_folder} has {len(capture.train_indices)} frames with a face to train on; "
+            f"at least {MIN_FRAMES} are needed, some hundreds are advised"
+        )
+    opened = load_base(base)
+    names = STAGES if stage == "both" else (stage,)
+    run = {
+        "base": {"path": base if base == "tiny" else str(Path(base).resolve()), "sha256": opened.sha256},
+        "capture": {
+            "path": str(Path(capture_folder).resolve()),
+            "manifest_sha256": capture.manifest["manifest_sha256"],
+            "size": capture.size,
+        },
+        "stages": list(names),
+        "config": dataclasses.asdict(config),
+    }
+    with staged_folder(out, force, resume=True) as folder:
+        _check_same_run(folder / "run.json", run, out)
+        vae, ceiling = _vae(capture, opened, config, folder)
+        for name in names:
+            if not (folder / name / "controlnet" / "config.json").exists():
+                _train_stage(name, capture, opened, vae, config, folder)
+        (folder / "run.json").unlink()
+        shutil.rmtree(folder / "work", ignore_errors=True)
+        write_manifest(folder, "avatar", _manifest(run, config, names, ceiling))
+    return Path(out)
+
+
+def _check_same_run(path: Path, run: dict, out: Path) -> None:
+    run = json.loads(json.dumps(run))
+    if not path.exists():
+        if any(path.parent.iterdir()):
+            raise UserError(f"{path.parent} is not an unfinished run of svp train; remove it or choose another --out")
+        write_json(path, run)
+        return
+    earlier = json.loads(path.read_text())
+    changed = [name for name in run if earlier.get(name) != run[name]]
+    if changed:
+        raise UserError(
+            f"{partial_folder(out)} is an unfinished run with another {' and '.join(changed)}; "
+            "use the same settings to go on, or remove it to start anew"
+        )
+    print(f"going on with the unfinished run in {path.parent}", file=sys.stderr)
+
+
+def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], ceiling: dict) -> dict:
+    return {
+        **run,
+        "prompt": config.prompt,
+        "stages": {name: dataclasses.asdict(getattr(config, name)) for name in names},
+        "condition": condition_spec(config.window),
+        "temporal": {
+            "current": config.temporal_current,
+            "previous": config.temporal_previous,
+            "noise": config.temporal_noise,
+            "tau": config.temporal_tau,
+        },
+        "vae_tuned": config.vae.trainable != "none",
+        "vae_round_trip": ceiling,
+    }
+
+
+def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:
+    """The VAE to train with, tuned first where the config says so, and the PSNR of its round trips."""
+    report_path = folder / "training" / "vae" / "round_trip.json"
+    tuned_path = folder / "vae"
+    tuning = config.vae
+    if report_path.exists():
+        vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
+        return vae, json.loads(report_path.read_text())
+    held_out = capture.test_indices if len(capture.test_indices) else capture.train_indices
+    report = {"frames": len(held_out), "base_psnr": _round_trip(base.vae, capture, held_out)}
+    vae = base.vae
+    report_path.parent.mkdir(parents=True, exist_ok=True)
+    if tuning.trainable != "none":
+        train_indices = capture.train_indices
+        samples = VAESamples(
+            (lambda n: capture.frames(train_indices[n]), lambda n: capture.parsing(train_indices[n])),
+            (len(train_indices), len(train_indices)),
+            tuning.batch_size,
+            config.seed,
+        )
+        vae = fit(
+            "vae",
+            {"vae": base.vae},
+            vae_rules(tuning.trainable),
+            vae_loss,
+            samples,
+            folder / "work" / "vae",
+            steps=tuning.steps,
+            batch_size=tuning.batch_size,
+            seed=config.seed,
+            optimizer_settings=_optimizer_settings(config, tuning.learning_rate),
+            save_every=config.save_every,
+            preview_every=config.preview_every,
+            preview=lambda step, models: _preview_vae(
+                report_path.parent / f"preview_{step:06d}.png", models["vae"], capture, held_out
+            ),
+        )["vae"]
+        save_model(vae, tuned_path)
+        report["tuned_psnr"] = _round_trip(vae, capture, held_out)
+        shutil.copy(folder / "work" / "vae" / "log.jsonl", report_path.parent / "log.jsonl")
+    print(f"vae: round trip of the held-out frames, PSNR in dB: {report}", file=sys.stderr)
+    write_json(report_path, report)
+    return vae, report
+
+
+def _round_trip(vae: VAE, capture: Capture, indices: np.ndarray) -> float:
+    """Mean PSNR (dB) of frames encoded and decoded: what no avatar with this VAE can exceed by much."""
+    mean, _ = encode_images(vae, capture.frames, indices)
+    decoded = decode_images(vae, mean)
+    frames = capture.frames(indices)
+    return float(np.mean([psnr(a / 255.0, b / 255.0) for a, b in zip(decoded, frames, strict=True)]))
+
+
+def _preview_vae(path: Path, vae: nnx.Module, capture: Capture, held_out: np.ndarray) -> None:
+    indices = _spread(held_out, PREVIEW_FRAMES)
+    rows = []
+    for read in (capture.frames, capture.parsing):
+        rows += [read(indices), decode_images(vae, encode_images(vae, read, indices)[0])]
+    write_png(path, np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+
+
+def _spread(indices: np.ndarray, count: int) -> np.ndarray:
+    """`count` of `indices`, evenly spread."""
+    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+
+
+def _optimizer_settings(config: TrainConfig, learning_rate: float) -> dict:
+    return {
+        "learning_rate": learning_rate,
+        "warmup_steps": config.warmup_steps,
+        "decay": config.decay,
+        "clip_norm": config.clip_norm,
+        "weight_decay": config.weight_decay,
+    }
+
+
+def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: TrainConfig, folder: Path) -> None:
+    stage = getattr(config, name)
+    work, notes = folder / "work" / name, folder / "training" / name
+    work.mkdir(parents=True, exist_ok=True)
+    indices = capture.train_indices
+    mean, std = cached_latents(
+        work / "latents.npz", vae, capture.manifest["manifest_sha256"], read_targets(capture, name), indices
+    )
+    text, no_text = np.asarray(encode_prompts(base, [config.prompt, ""]))
+    samples = StageSamples(
+        capture,
+        name,
+        indices,
+        mean,
+        std,
+        text,
+        no_text,
+        config.window,
+        config.degrade_parsing and name == "details",
+        config.prompt_dropout,
+        config.batch_size,
+        config.seed,
+    )
+    channels = condition_spec(config.window)[name]["channels"]
+    held_out = capture.test_indices if len(capture.test_indices) else capture.train_indices
+    models = fit(
+        name,
+        {"controlnet": controlnet_from_unet(base.unet, channels, nnx.Rngs(config.seed)), "unet": base.unet},
+        stage_rules(stage.trainable, stage.unet_learning_rate / stage.learning_rate),
+        stage_loss(
+            TrainingSchedule.from_config(base.scheduler_config),
+            vae.config.scaling_factor,
+            config.min_snr_gamma or None,
+        ),
+        samples,
+        work,
+        steps=stage.steps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        optimizer_settings=_optimizer_settings(config, stage.learning_rate),
+        save_every=config.save_every,
+        preview_every=config.preview_every,
+        preview=StagePreview(
+            notes,
+            capture,
+            name,
+            _spread(held_out, PREVIEW_FRAMES),
+            vae,
+            Schedule.from_config(base.scheduler_config, config.preview_steps),
+            text,
+            config.window,
+            config.seed,
+        ),
+    )
+    notes.mkdir(parents=True, exist_ok=True)
+    shutil.copy(work / "log.jsonl", notes / "log.jsonl")
+    if stage.trainable != "locked":
+        save_model(models["unet"], folder / name / "unet")
+    # Saved last: its config.json is what says that the stage is finished.
+    save_model(models["controlnet"], folder / name / "controlnet")
+    shutil.rmtree(work)

@@ -1,0 +1,1 @@
+"""Weights on disk: safetensors under diffusers' names and shapes; Flax parameters exist in memory only."""

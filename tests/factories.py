@@ -1,0 +1,216 @@
+"""Small random bases, avatars and captures for tests: real folders, in a second each."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from svp_jax.capture.capture import CaptureWriter
+from svp_jax.face.conditions import condition_spec
+from svp_jax.face.labels import LABEL_INDEX, colorize
+from svp_jax.manifest import write_manifest
+from svp_jax.models import (
+    VAE,
+    ControlNet,
+    ControlNetConfig,
+    TextEncoder,
+    TextEncoderConfig,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+)
+from svp_jax.weights.base import load_base
+from svp_jax.weights.folder import save_model
+
+ENCODER = {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+}
+UNET = {**ENCODER, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "sample_size": 8}
+VAE_SETTINGS = {
+    "block_out_channels": [8, 8, 8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 64,
+}
+TEXT = {
+    "vocab_size": 514,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "bos_token_id": 512,
+    "eos_token_id": 513,
+    "pad_token_id": 513,
+}
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+}
+
+
+def make_tokenizer(folder: Path) -> Path:
+    """A CLIP tokenizer without merges: one token for each character."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = [chr(byte) for byte in plain] + [chr(256 + number) for number in range(256 - len(plain))]
+    tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>"} | {
+        f"{name}_token": "<|endoftext|>" for name in ("eos", "unk", "pad")
+    }
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def random_model(model_class: type, config, rng: np.random.Generator, gain: float = 1.0) -> nnx.Module:
+    """A model whose every parameter is random, zero convolutions too: so that all of it has an effect."""
+    structure, state = nnx.split(nnx.eval_shape(lambda: model_class(config, rngs=nnx.Rngs(0))))
+
+    def draw(path, leaf):
+        values = gain * rng.standard_normal(leaf.shape) / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
+        return jnp.asarray(1 + 0.1 * values if "scale" in str(path) else values, jnp.float32)
+
+    return nnx.merge(structure, jax.tree_util.tree_map_with_path(draw, state))
+
+
+def make_base(folder: Path, seed: int = 0) -> Path:
+    """A Stable Diffusion folder in the diffusers layout, of random weights; for 64 x 64 images."""
+    rng = np.random.default_rng(seed)
+    save_model(random_model(UNet, UNetConfig.from_json(UNET), rng), folder / "unet")
+    save_model(random_model(VAE, VAEConfig.from_json(VAE_SETTINGS), rng), folder / "vae")
+    save_model(random_model(TextEncoder, TextEncoderConfig.from_json(TEXT), rng), folder / "text_encoder")
+    make_tokenizer(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def make_avatar(
+    folder: Path,
+    base: Path,
+    *,
+    stages: tuple[str, ...] = ("outlines", "details"),
+    locked: bool = False,
+    size: int = 64,
+    temporal: tuple[float, float, float, float] = (0.7, 0.3, 1.0, 0.5),
+    prompt: str = "a person",
+    seed: int = 1,
+) -> Path:
+    """An avatar of random weights."""
+    rng = np.random.default_rng(seed)
+    spec = condition_spec()
+    for name in stages:
+        channels = {"conditioning_channels": spec[name]["channels"]}
+        config = ControlNetConfig.from_json({**ENCODER, **channels})
+        # The hint encoder has eight layers without norms: with less gain it tells one frame from the next by 1e-4.
+        save_model(random_model(ControlNet, config, rng, gain=2.0), folder / name / "controlnet")
+        if not locked:
+            save_model(random_model(UNet, UNetConfig.from_json(UNET), rng), folder / name / "unet")
+    body = {
+        "base": {"path": str(base), "sha256": load_base(base).sha256},
+        "capture": {"path": "capture", "manifest_sha256": "0" * 64, "size": size},
+        "stages": {name: {"trainable": "locked" if locked else "full"} for name in stages},
+        "prompt": prompt,
+        "condition": spec,
+        "temporal": dict(zip(("current", "previous", "noise", "tau"), temporal, strict=True)),
+        "vae_tuned": False,
+        "config": {},
+    }
+    write_manifest(folder, "avatar", body)
+    return folder
+
+
+def make_capture(
+    folder: Path,
+    frames: int = 10,
+    size: int = 64,
+    *,
+    without_face: tuple[int, ...] = (),
+    cuts: tuple[int, ...] = (),
+    frame_rate: str = "25/1",
+    audio: bool = False,
+    test_fraction: float = 0.2,
+) -> Path:
+    """A finished capture of a wandering disc; a shot starts at 0, after frames without a face, at `cuts`."""
+    folder.mkdir(parents=True)
+    writer = CaptureWriter(folder, size)
+    shots, shot = [], 0
+    for number in range(frames):
+        if number in cuts or (number - 1 in without_face):
+            shot += 1
+        shots.append(-1 if number in without_face else shot)
+        writer.add(*draw_frame(number, size, found=number not in without_face))
+    if audio:
+        write_tone(folder / "audio.mka", frames / Fraction(frame_rate))
+    tracking = {"shot": np.array(shots), "landmarks": np.zeros((frames, 478, 3), np.float32)}
+    info = {
+        "source": {"name": "test", "sha256": "0" * 64},
+        "frame_rate": frame_rate,
+        "face_model": "synthetic",
+        "parser": "synthetic",
+        "test_fraction": test_fraction,
+    }
+    writer.finish(tracking, info)
+    return folder
+
+
+def draw_frame(number: int, size: int, found: bool = True) -> tuple[np.ndarray, ...]:
+    """Frame, parsing map, geometry and iris map uint8 [size, size, 3], different for each `number`."""
+    centre = tuple(size // 2 + round(size / 6 * move) for move in (np.sin(number), np.cos(0.7 * number)))
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    frame = np.full((size, size, 3), 90, np.uint8)
+    frame[..., 0], frame[..., 1] = ramp, ramp[:, None]
+    cv2.circle(frame, centre, size // 4, (220, 170, 140), -1)
+    labels = np.zeros((size, size), np.uint8)
+    geometry, iris = np.zeros_like(frame), np.zeros_like(frame)
+    if found:
+        cv2.circle(labels, centre, size // 4, LABEL_INDEX["face"], -1)
+        cv2.circle(geometry, centre, size // 4, (128 + 10 * (number % 12), 128, 255), -1)
+        cv2.circle(iris, centre, size // 16, (255, 0, 255), -1)
+    return frame, colorize(labels), geometry, iris
+
+
+def write_tone(path: Path, seconds: float, hertz: float = 440.0) -> None:
+    """A sine as AAC, mono, 16 kHz."""
+    rate = 16000
+    samples = np.sin(2 * np.pi * hertz * np.arange(round(rate * float(seconds))) / rate).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        for start in range(0, len(samples), 1024):
+            part = samples[None, start : start + 1024]
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -1,0 +1,78 @@
+"""Pieces whose mistakes the whole networks could hide: resizing, time features, dtype of the softmax, shape checks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from svp_jax.models import UNet, UNetConfig, controlnet_from_unet
+from svp_jax.models.attention import attend
+from svp_jax.models.layers import Conv, timestep_embedding, upsample_nearest
+
+CONFIG = {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "cross_attention_dim": 12,
+    "attention_head_dim": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return UNet(UNetConfig.from_json(CONFIG), rngs=nnx.Rngs(0))
+
+
+def test_upsample_repeats_each_pixel():
+    x = jnp.arange(6.0).reshape(1, 2, 3, 1)
+    np.testing.assert_array_equal(upsample_nearest(x), x.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_time_features_are_cosines_then_sines():
+    features = timestep_embedding(jnp.array([0, 7]), 4)
+    frequencies = np.array([1.0, 0.01])
+    expected = [np.concatenate([np.cos(t * frequencies), np.sin(t * frequencies)]) for t in (0, 7)]
+    np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+def test_attention_in_bfloat16_has_a_float32_softmax():
+    # Logits near 100 are 0.5 apart in bfloat16, an error of tens of per cent after the exponential.
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(1, 32, 16)) * s, jnp.bfloat16) for s in (6, 6, 1))
+    exact = attend(*(x.astype(jnp.float32) for x in (q, k, v)), heads=1)
+    assert np.abs(attend(q, k, v, heads=1).astype(jnp.float32) - exact).max() < 0.02
+
+
+def test_conv_padding_is_what_is_asked_for():
+    x = jnp.ones((1, 4, 4, 1))
+    conv = Conv(1, 1, 3, stride=2, padding=((0, 1), (0, 1)), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    conv.kernel[...] = jnp.ones((3, 3, 1, 1))
+    np.testing.assert_array_equal(conv(x)[0, :, :, 0], [[9, 6], [6, 4]])
+
+
+def test_new_controlnet_changes_nothing_and_owns_its_parameters(unet):
+    controlnet = controlnet_from_unet(unet, 5, nnx.Rngs(1))
+    sample, text = jnp.ones((1, 4, 4, 4)), jnp.ones((1, 3, 12))
+    down, mid = controlnet(sample, jnp.array([5]), text, jnp.ones((1, 32, 32, 5)))
+    assert len(down) == 4
+    assert not any(residual.any() for residual in (*down, mid))
+    np.testing.assert_array_equal(controlnet.conv_in.kernel[...], unet.conv_in.kernel[...])
+    for ours, theirs in zip(
+        jax.tree.leaves(nnx.state(controlnet.mid_block)), jax.tree.leaves(nnx.state(unet.mid_block)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.unsafe_buffer_pointer() != theirs.unsafe_buffer_pointer()
+
+
+def test_wrong_shapes_are_named(unet):
+    controlnet = controlnet_from_unet(unet, 5, nnx.Rngs(1))
+    time, text = jnp.array([5]), jnp.ones((1, 3, 12))
+    with pytest.raises(ValueError, match=r"sample has shape \(1, 3, 4, 4\).*multiples of 2"):
+        unet(jnp.ones((1, 3, 4, 4)), time, text)
+    with pytest.raises(ValueError, match=r"condition has shape.*must be \(1, 32, 32, 5\)"):
+        controlnet(jnp.ones((1, 4, 4, 4)), time, text, jnp.ones((1, 32, 32, 4)))
+    with pytest.raises(ValueError, match="zip"):
+        unet(jnp.ones((1, 4, 4, 4)), time, text, [jnp.zeros(1)])

@@ -1,0 +1,101 @@
+"""The videos of a render: one picture for each frame of the span, held where nothing was rendered."""
+
+import av
+import numpy as np
+import pytest
+
+from svp_jax.capture.capture import open_capture
+from svp_jax.capture.images import read_png
+from svp_jax.rendering.writer import CAPTION_HEIGHT, COMMENT, RenderWriter, caption
+
+
+@pytest.fixture(scope="module")
+def driver(driver_folder):
+    return open_capture(driver_folder)
+
+
+def flat(level):
+    """One grey picture, which h264 keeps to within a level or two."""
+    return np.full((1, 64, 64, 3), level, np.uint8)
+
+
+def read_video(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_pictures_are_held(driver, tmp_path):
+    with RenderWriter(tmp_path, driver, range(2, 10), result=True, keep_maps=True) as writer:
+        writer.write(
+            np.array([3, 4]), np.concatenate([flat(50), flat(60)]), np.concatenate([flat(80), flat(120)])
+        )
+        writer.write(np.array([7]), flat(70), flat(200))
+        writer.finish()
+    levels = read_video(tmp_path / "avatar.mp4").mean(axis=(1, 2, 3))
+    # Frame 2 comes before any picture; 5 and 6 hold frame 4's; 8 and 9 hold frame 7's.
+    np.testing.assert_allclose(levels, [0, 80, 120, 120, 120, 200, 200, 200], atol=3)
+    assert sorted(path.name for path in (tmp_path / "parsing").iterdir()) == [
+        "000003.png",
+        "000004.png",
+        "000007.png",
+    ]
+    assert (read_png(tmp_path / "parsing" / "000007.png") == 70).all()
+
+
+def test_side_by_side_shows_driver_maps_and_result(driver, tmp_path):
+    with RenderWriter(tmp_path, driver, range(3, 5), result=True, keep_maps=False) as writer:
+        writer.write(
+            np.array([3, 4]), np.concatenate([flat(50), flat(60)]), np.concatenate([flat(80), flat(120)])
+        )
+        writer.finish()
+    frames = read_video(tmp_path / "side_by_side.mp4")
+    assert frames.shape == (2, CAPTION_HEIGHT + 64, 4 * 64, 3)
+    panels = np.split(frames[1, CAPTION_HEIGHT:].astype(float), 4, axis=1)
+    expected = [driver.frames([4])[0], driver.geometry([4])[0], flat(60)[0], flat(120)[0]]
+    for panel, image in zip(panels, expected, strict=True):
+        assert np.abs(panel - image).mean() < 8
+    assert not (tmp_path / "parsing").exists()
+
+
+def test_maps_alone(driver, tmp_path):
+    with RenderWriter(tmp_path, driver, range(3, 5), result=False, keep_maps=True) as writer:
+        writer.write(np.array([3, 4]), np.concatenate([flat(50), flat(60)]), None)
+        writer.finish()
+    assert not (tmp_path / "avatar.mp4").exists()
+    assert read_video(tmp_path / "side_by_side.mp4").shape == (2, CAPTION_HEIGHT + 64, 3 * 64, 3)
+
+
+@pytest.mark.parametrize("name", ["avatar.mp4", "side_by_side.mp4"])
+def test_rate_sound_and_tag(driver, tmp_path, name):
+    with RenderWriter(tmp_path, driver, range(3, 11), result=True, keep_maps=False) as writer:
+        writer.write(np.array([4]), flat(50), flat(80))
+        writer.finish()
+    with av.open(str(tmp_path / name)) as container:
+        assert container.metadata["comment"] == COMMENT
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert video.average_rate == driver.frame_rate and video.frames == 8
+        assert (video.codec_context.name, video.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert sound.codec_context.name == "aac"
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    # Cut to the span, to within one packet of 1024 samples at each end.
+    assert abs(len(samples) - 8 * 1001 / 30000 * 16000) <= 2 * 1024
+    assert np.abs(samples).max() > 0.5
+
+
+def test_an_error_leaves_no_video(driver, tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        RenderWriter(tmp_path, driver, range(3, 5), result=True, keep_maps=False) as writer,
+    ):
+        writer.write(np.array([3]), flat(50), flat(80))
+        raise RuntimeError("stop")
+    assert list(tmp_path.glob("*.mp4")) == []
+
+
+@pytest.mark.parametrize("width", [64, 128, 512])
+def test_captions_fit(width):
+    image = caption("reference", width)
+    assert image.shape == (CAPTION_HEIGHT, width, 3)
+    columns = np.flatnonzero(image.any(axis=(0, 2)))
+    assert columns[0] >= 2 and columns[-1] < width - 2, "the text touches the edge"
+    assert len(columns) > 30
