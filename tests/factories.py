@@ -77,9 +77,7 @@ def make_tokenizer(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    special = {"bos_token": "<|startoftext|>"} | {
-        f"{name}_token": "<|endoftext|>" for name in ("eos", "unk", "pad")
-    }
+    special = {"bos_token": "<|startoftext|>"} | {f"{name}_token": "<|endoftext|>" for name in ("eos", "unk", "pad")}
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
@@ -90,8 +88,10 @@ def random_model(model_class: type, config, rng: np.random.Generator, gain: floa
     structure, state = nnx.split(nnx.eval_shape(lambda: model_class(config, rngs=nnx.Rngs(0))))
 
     def draw(path, leaf):
-        values = gain * rng.standard_normal(leaf.shape) / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
-        return jnp.asarray(1 + 0.1 * values if "scale" in str(path) else values, jnp.float32)
+        # Kernels keep the size of what passes; biases are small, or they would drown it.
+        width = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
+        values = width * gain * rng.standard_normal(leaf.shape)
+        return jnp.asarray(values + ("scale" in jax.tree_util.keystr(path)), jnp.float32)
 
     return nnx.merge(structure, jax.tree_util.tree_map_with_path(draw, state))
 
@@ -134,7 +134,7 @@ def make_avatar(
     for name in stages:
         channels = {"conditioning_channels": spec[name]["channels"]}
         config = ControlNetConfig.from_json({**ENCODER, **channels})
-        # The hint encoder has eight layers without norms: with less gain it tells one frame from the next by 1e-4.
+        # The hint encoder has eight layers without norms: at gain 1 all frames would look alike to it.
         save_model(random_model(ControlNet, config, rng, gain=2.0), folder / name / "controlnet")
         if not locked:
             save_model(random_model(UNet, UNetConfig.from_json(UNET), rng), folder / name / "unet")

@@ -1,87 +1,261 @@
-"""Trains `svp_jax/assets/tiny_base` from nothing: data, tokenizer, VAE, text encoder, UNet, one after the other.
+"""Trains `svp_jax/assets/tiny_base` from nothing: data, VAE, text encoder, UNet, one after the other.
 
     python tools/train_tiny_base.py --work WORK [--only data|vae|text|unet|export]
 
-Everything lies in WORK, is written as it is made, and an interrupted run goes on where it stopped. The data are
-procedural heads only (svp_jax/capture/synthetic_*.py): no photograph, no foreign weight takes part.
+Everything lies in WORK and is written as it is made; an interrupted run goes on where it stopped. The data are
+procedural heads (svp_jax/capture/synthetic_*.py): no photograph and no foreign weight takes part.
 Losses and times of the run that made the shipped weights: docs/tiny_base.md.
 """
 
 import argparse
-import dataclasses
-import json
-import multiprocessing
+import os
 import shutil
-import sys
-import time
 from pathlib import Path
 
+import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from tiny_base_data import Heads, make_data
+from tiny_base_models import MODEL_INDEX, SCHEDULER, make_text_encoder, make_tokenizer, make_unet, make_vae
+from tiny_base_text import Readout, attribute_targets, text_loss
 
-SIZE = 256
-SHARD = 200
+from svp_jax.capture.images import write_png
+from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
+from svp_jax.face.labels import colorize
+from svp_jax.manifest import write_json
+from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.latents import cached_latents, decode_images, encode_images
+from svp_jax.training.loop import fit
+from svp_jax.training.vae_pass import vae_loss
+from svp_jax.weights.base import TINY_BASE
+from svp_jax.weights.folder import load_model, save_model
+
+SEED = 7
+HEADS = 4000
 PARSING_CAPTION = "a face parsing map"
-NAMED_SHARE = 0.35
-CAPTIONS = 3
+PARSING_EVERY = 10  # every tenth head's parsing map is a training image of its own
+EMPTY_SHARE = 0.1  # captions dropped, for guidance
+OPTIMIZER = {"warmup_steps": 200, "decay": "cosine", "clip_norm": 1.0, "weight_decay": 0.01}
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The settings of the shipped weights."""
-
-    seed: int = 7
-    heads: int = 6000
+def half(images: np.ndarray) -> np.ndarray:
+    """Images of half the size, by area."""
+    return np.stack([cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in images])
 
 
-def render_shard(arguments: tuple[Path, int, int]) -> None:
-    """Renders heads `SHARD * number ...` into one file: frames, labels, captions."""
-    from svp_jax.capture.synthetic_head import render_head
-    from svp_jax.capture.synthetic_looks import NAMED_LOOKS, describe, describe_named, random_look, random_scene
-    from svp_jax.capture.synthetic_motion import random_motion
+def train_vae(work: Path, steps: int) -> nnx.Module:
+    """The VAE, on 128x128 pieces and halves of frames and parsing maps; colours mixed now and then."""
+    out = work / "vae"
+    if (out / "config.json").exists():
+        return load_model(out)
+    heads = Heads(work)
+    batch_size = 8
 
-    path, seed, number = arguments
-    if path.exists():
-        return
-    frames, labels, captions, looks = [], [], [], []
-    for index in range(number * SHARD, (number + 1) * SHARD):
-        rng = np.random.default_rng((seed, index))
-        named = rng.random() < NAMED_SHARE
-        name = str(rng.choice(list(NAMED_LOOKS))) if named else ""
-        look = NAMED_LOOKS[name] if named else random_look(rng)
-        scene, motion = random_scene(rng), random_motion(rng)
-        image = render_head(look, motion, scene, SIZE)
-        frames.append(image.frame)
-        labels.append(image.labels)
-        seeds = rng.integers(1 << 30, size=CAPTIONS)
-        # A named look is described in words now and then, so that name and words share one meaning.
-        captions.append(
-            [
-                describe_named(name, scene, int(s)) if named and rng.random() < 0.7 else describe(look, scene, int(s))
-                for s in seeds
-            ]
+    def batch_of(step: int) -> dict[str, np.ndarray]:
+        rng = batch_rng(SEED, step)
+        images = []
+        for number in batch_indices(SEED, step, len(heads.frames), batch_size):
+            parsing = rng.random() < 0.2
+            image = colorize(heads.labels[number]) if parsing else heads.frames[number]
+            if rng.random() < 0.5:
+                image = half(image[None])[0]
+            else:
+                top, left = rng.integers(0, 129, size=2)
+                image = image[top : top + 128, left : left + 128]
+            if not parsing and rng.random() < 0.3:
+                # Other colours than the heads' own, so that photographs survive too.
+                gain = rng.uniform(0.6, 1.3, size=3)
+                image = np.clip(image[..., rng.permutation(3)] * gain + rng.uniform(-20, 20), 0, 255)
+            images.append(image.astype(np.uint8))
+        return {"image": np.stack(images)}
+
+    fixed = heads.frames[:4]
+
+    def preview(step: int, models: dict) -> None:
+        rows = [fixed, decode_images(models["vae"], encode_images(models["vae"], lambda n: fixed[n], np.arange(4))[0])]
+        write_png(work / f"vae_{step:06d}.png", np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+
+    vae = fit(
+        "vae", {"vae": make_vae(SEED, 1.0)}, ((r"vae/.*", 1.0),), vae_loss, batch_of, work / "run_vae",
+        steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 2e-3, **OPTIMIZER},
+        save_every=250, preview_every=500, preview=preview,
+    )["vae"]  # fmt: skip
+    # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.
+    sample = np.arange(0, len(heads.frames), max(1, len(heads.frames) // 256))
+    mean, std = encode_images(vae, lambda n: half(heads.frames[n]), sample)
+    scaling_factor = round(float(1.0 / np.sqrt(mean.var() + np.square(std).mean())), 5)
+    scaled = make_vae(SEED, scaling_factor)
+    nnx.update(scaled, nnx.state(vae))
+    save_model(scaled, out)
+    return scaled
+
+
+def train_text(work: Path, steps: int) -> tuple[nnx.Module, object]:
+    """Tokenizer and text encoder: captions in, the attributes that drew the head out."""
+    tokenizer = make_tokenizer(work / "tokenizer", PARSING_CAPTION.split())
+    out = work / "text_encoder"
+    if (out / "config.json").exists():
+        return load_model(out), tokenizer
+    heads = Heads(work)
+    ids = tokenize(tokenizer, heads.captions)
+    targets = attribute_targets(heads.looks)
+    batch_size = 64
+
+    def batch_of(step: int) -> dict[str, np.ndarray]:
+        chosen = batch_indices(SEED + 1, step, len(ids), batch_size)
+        which = batch_rng(SEED + 1, step).integers(ids.shape[1], size=batch_size)
+        return {"ids": ids[chosen, which], "targets": targets[chosen]}
+
+    models = {"text": make_text_encoder(SEED, tokenizer), "readout": Readout(rngs=nnx.Rngs(SEED))}
+    text = fit(
+        "text", models, ((r"(text|readout)/.*", 1.0),), text_loss, batch_of, work / "run_text",
+        steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 1e-3, **OPTIMIZER},
+        save_every=500, preview_every=10**9, preview=lambda step, models: None,
+    )["text"]  # fmt: skip
+    save_model(text, out)
+    return text, tokenizer
+
+
+def tokenize(tokenizer, captions: np.ndarray) -> np.ndarray:
+    """Token ids int32 [..., 77] of texts [...]."""
+    flat = tokenizer([str(text) for text in captions.ravel()], padding="max_length", max_length=77)["input_ids"]
+    return np.array(flat, np.int32).reshape(*captions.shape, 77)
+
+
+def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: int) -> nnx.Module:
+    """The UNet, at 128 and 256 pixels in turns, captions by the frozen text encoder."""
+    out = work / "unet"
+    if (out / "config.json").exists():
+        return load_model(out)
+    heads = Heads(work)
+    count = len(heads.frames)
+    maps = np.arange(0, count, PARSING_EVERY)
+    indices = np.arange(count + len(maps))
+
+    def read(numbers: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [heads.frames[n] if n < count else colorize(heads.labels[maps[n - count]]) for n in numbers]
         )
-        looks.append(dataclasses.asdict(look) | {"background": scene.color, "name": name})
-    beside = path.with_suffix(".tmp.npz")
-    np.savez(beside, frames=np.stack(frames), labels=np.stack(labels), captions=np.array(captions),
-             looks=np.array([json.dumps(look) for look in looks]))  # fmt: skip
-    beside.replace(path)
+
+    latents = {
+        256: cached_latents(work / "latents_256.npz", vae, "heads 256", read, indices),
+        128: cached_latents(work / "latents_128.npz", vae, "heads 128", lambda n: half(read(n)), indices),
+    }
+    ids = tokenize(tokenizer, heads.captions)
+    parsing_ids = np.broadcast_to(tokenize(tokenizer, np.array([PARSING_CAPTION])), (len(maps), ids.shape[1], 77))
+    ids = np.concatenate([ids, parsing_ids])
+    empty = tokenize(tokenizer, np.array([""]))[0]
+    batch_size = 16
+
+    def batch_of(step: int) -> dict[str, np.ndarray]:
+        rng = batch_rng(SEED + 2, step)
+        chosen = batch_indices(SEED + 2, step, len(indices), batch_size)
+        # A 256 pixel step costs as much as five of 128, so there are fewer.
+        mean, std = latents[256 if step % 4 == 3 else 128]
+        captions = ids[chosen, rng.integers(ids.shape[1], size=batch_size)]
+        dropped = rng.random(batch_size) < EMPTY_SHARE
+        return {"mean": mean[chosen], "std": std[chosen], "ids": np.where(dropped[:, None], empty, captions)}
+
+    schedule = TrainingSchedule.from_config(SCHEDULER)
+    scale = vae.config.scaling_factor
+
+    def unet_loss(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
+        def draw(key, mean):
+            posterior, noise, time = jax.random.split(key, 3)
+            return (
+                jax.random.normal(posterior, mean.shape),
+                jax.random.normal(noise, mean.shape),
+                jax.random.randint(time, (), 0, schedule.num_timesteps),
+            )
+
+        posterior, noise, timesteps = jax.vmap(draw)(keys, batch["mean"])
+        clean = (batch["mean"] + batch["std"] * posterior) * scale
+        features = models["text"](batch["ids"])
+        prediction = models["unet"](add_noise(schedule, clean, noise, timesteps), timesteps, features)
+        return loss(schedule, prediction, clean, noise, timesteps)
+
+    texts = ["a portrait of Velmora, blue background", "a portrait of Brindovar, green background",
+             "a photo of a woman with long black hair, dark skin and a yellow sweater, white background",
+             "a portrait of a man with short blond hair, pale skin and a red hoodie, grey background",
+             PARSING_CAPTION, ""]  # fmt: skip
+    samples = Samples(work, vae, text, tokenize(tokenizer, np.array(texts)))
+    unet = fit(
+        "unet", {"unet": make_unet(SEED), "text": text}, ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss,
+        batch_of, work / "run_unet", steps=steps, batch_size=batch_size, seed=SEED,
+        optimizer_settings={"learning_rate": 6e-4, **OPTIMIZER}, save_every=200, preview_every=500, preview=samples,
+    )["unet"]  # fmt: skip
+    save_model(unet, out)
+    return unet
 
 
-def make_data(work: Path, recipe: Recipe, processes: int) -> None:
-    """All shards, several processes at once."""
-    (work / "data").mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (work / "data" / f"{number:04d}.npz", recipe.seed, number) for number in range(recipe.heads // SHARD)
-    ]
-    began = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap(render_shard, jobs), 1):
-            print(f"data: {done}/{len(jobs)} shards, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+class Samples:
+    """Writes a sheet of text-to-image samples at 128 and 256 pixels, guidance 3, always from the same noise."""
+
+    def __init__(self, work: Path, vae: nnx.Module, text: nnx.Module, ids: np.ndarray):
+        self.work, self.vae = work, vae
+        empty = np.broadcast_to(ids[-1], ids.shape)
+        self.features = text(jnp.asarray(np.concatenate([empty, ids])))
+        self.schedule = Schedule.from_config(SCHEDULER, 12)
+
+    def __call__(self, step: int, models: dict) -> None:
+        graph, parameters = nnx.split((models["unet"], self.vae))
+        rows = [np.asarray(sample(graph, parameters, self.schedule, self.features, side)) for side in (16, 32)]
+        rows[0] = np.stack([cv2.resize(image, (256, 256), interpolation=cv2.INTER_NEAREST) for image in rows[0]])
+        write_png(self.work / f"unet_{step:06d}.png", np.concatenate([np.concatenate(list(r), axis=1) for r in rows]))
+
+
+@jax.jit(static_argnames=("graph", "side"))
+def sample(graph, parameters, schedule: Schedule, features: jax.Array, side: int) -> jax.Array:
+    """Images uint8 [n, 8 side, 8 side, 3] for features [2n, 77, D], unconditional ones first; guidance 3."""
+    unet, vae = nnx.merge(graph, parameters)
+
+    def predict(latent, timestep, _):
+        both = unet(jnp.concatenate([latent, latent]), jnp.full(2 * len(latent), timestep), features)
+        unconditional, conditional = jnp.split(both, 2)
+        return unconditional + 3.0 * (conditional - unconditional)
+
+    noise = jax.random.normal(jax.random.key(SEED), (1, features.shape[0] // 2, side, side, 4))
+    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights(1.0, 0.0, 1.0, 1.0))
+    images = vae.decode(latents[0] / vae.config.scaling_factor)
+    return jnp.round(jnp.clip((images + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+def export(work: Path, out: Path) -> None:
+    """Writes the base in the diffusers layout, weights in float16."""
+    beside = out.with_name(out.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    for name in ("vae", "text_encoder", "unet"):
+        save_model(load_model(work / name), beside / name, dtype=jnp.float16)
+    shutil.copytree(work / "tokenizer", beside / "tokenizer")
+    (beside / "scheduler").mkdir()
+    write_json(beside / "scheduler" / "scheduler_config.json", SCHEDULER)
+    write_json(beside / "model_index.json", MODEL_INDEX)
+    shutil.rmtree(out, ignore_errors=True)
+    beside.replace(out)
+    print(f"wrote {out}: {sum(p.stat().st_size for p in out.rglob('*') if p.is_file()) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--processes", type=int, default=2)
-    arguments = parser.parse_args()
-    make_data(arguments.work, Recipe(), arguments.processes)
+    parser.add_argument("--only", choices=("data", "vae", "text", "unet", "export"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--vae-steps", type=int, default=4000)
+    parser.add_argument("--text-steps", type=int, default=1500)
+    parser.add_argument("--unet-steps", type=int, default=8000)
+    parser.add_argument("--out", type=Path, default=TINY_BASE)
+    options = parser.parse_args()
+    wanted = lambda part: options.only in (None, part)  # noqa: E731
+    if wanted("data"):
+        make_data(options.work, HEADS, SEED, options.processes)
+    if wanted("vae"):
+        train_vae(options.work, options.vae_steps)
+    if wanted("text"):
+        train_text(options.work, options.text_steps)
+    if wanted("unet"):
+        vae = load_model(options.work / "vae")
+        train_unet(options.work, vae, *train_text(options.work, options.text_steps), options.unet_steps)
+    if wanted("export"):
+        export(options.work, options.out)

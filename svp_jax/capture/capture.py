@@ -132,9 +132,7 @@ def open_capture(folder: Path) -> Capture:
             )
     tracking = _read_tracking(folder)
     if len(tracking["shot"]) != count or len(tracking["landmarks"]) != count:
-        raise UserError(
-            f"{folder}/{TRACKING} does not have the {count} frames of capture.json; prepare again"
-        )
+        raise UserError(f"{folder}/{TRACKING} does not have the {count} frames of capture.json; prepare again")
     return Capture(folder, manifest, tracking["landmarks"], tracking["shot"])
 
 

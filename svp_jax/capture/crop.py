@@ -35,9 +35,7 @@ class Crop:
         return ((points - np.array([self.left, self.top, 0])) * (self.size / self.side)).astype(np.float32)
 
 
-def choose_crop(
-    landmarks: np.ndarray, window: tuple[int, int, int, int], size: int, margin: float = 1.0
-) -> Crop:
+def choose_crop(landmarks: np.ndarray, window: tuple[int, int, int, int], size: int, margin: float = 1.0) -> Crop:
     """A square that holds the head with hair, neck and shoulders in all frames, inside `window` if it can.
 
     Args:
@@ -51,9 +49,7 @@ def choose_crop(
     left, top = np.percentile(low, 1, axis=0)
     right, bottom = np.percentile(high, 99, axis=0)
     face_width, face_height = np.median(high - low, axis=0)
-    wanted = max(
-        bottom - top + margin * (ABOVE + BELOW) * face_height, right - left + 2 * margin * BESIDE * face_width
-    )
+    wanted = max(bottom - top + margin * (ABOVE + BELOW) * face_height, right - left + 2 * margin * BESIDE * face_width)
     held = 1.1 * max(bottom - top, right - left)
     room = min(window[2] - window[0], window[3] - window[1])
     # As large as wanted, but no larger than the picture, unless the faces themselves need it.
@@ -71,7 +67,7 @@ def _inside(start: float, side: int, low: int, high: int) -> int:
 
 
 class BlackBars:
-    """Finds rows and columns at the frame's edge that are black in every frame."""
+    """Finds rows and columns at the frame's edge that are black in every frame that is added."""
 
     def __init__(self, height: int, width: int):
         self._rows, self._columns = np.zeros(height, np.uint8), np.zeros(width, np.uint8)

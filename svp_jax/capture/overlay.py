@@ -26,9 +26,7 @@ def overlay_row(
         cv2.rectangle(mixed, (0, 0), (TILE - 1, TILE - 1), (255, 0, 0), 4)
     else:
         for x, y in landmarks[:, :2] * (TILE / size) * 16:
-            cv2.circle(
-                mixed, (round(float(x)) - 8, round(float(y)) - 8), 12, (255, 255, 0), -1, cv2.LINE_AA, 4
-            )
+            cv2.circle(mixed, (round(float(x)) - 8, round(float(y)) - 8), 12, (255, 255, 0), -1, cv2.LINE_AA, 4)
     return np.hstack([tiles[0], mixed, tiles[1], tiles[2]])
 
 

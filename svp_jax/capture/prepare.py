@@ -1,5 +1,6 @@
 """From a video file to a capture: two passes over the video, so that memory does not grow with its length."""
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -7,20 +8,19 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, check_size, open_capture
-from svp_jax.capture.crop import BlackBars, Crop, choose_crop
+from svp_jax.capture.crop import Crop, choose_crop
 from svp_jax.capture.overlay import TILE, overlay_row
-from svp_jax.capture.quality import advice, measure_quality, sharpness, summary
+from svp_jax.capture.quality import advice, measure_quality, summary
+from svp_jax.capture.tracks import progress, track
 from svp_jax.capture.video import Video, VideoWriter, constant_rate_map, copy_audio, open_video
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.parsers import Parser, open_parser
 from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
-from svp_jax.face.smoothing import SIGMA, MotionMeter, find_shots, smooth_landmarks
-from svp_jax.face.tracking import BLENDSHAPES, LANDMARKS, PersonFollower, face_tracker
+from svp_jax.face.smoothing import SIGMA, smooth_landmarks
 from svp_jax.manifest import check_output, sha256_file, staged_folder
 
 
@@ -54,6 +54,16 @@ class PrepareOptions:
     prompt: str | None = None
     force: bool = False
 
+    @property
+    def stop(self) -> float:
+        """Where in the video to end, in seconds."""
+        return float("inf") if self.seconds is None else self.start + self.seconds
+
+    def as_json(self) -> dict:
+        """The options as JSON values."""
+        plain = int | float | None
+        return {name: value if isinstance(value, plain) else str(value) for name, value in asdict(self).items()}
+
     def check(self) -> None:
         """Raises UserError for a value that is out of range."""
         check_size(self.size)
@@ -70,39 +80,14 @@ class PrepareOptions:
             raise UserError(f"--frame-rate {self.frame_rate}: allowed are 1 to 240")
 
 
-@dataclass
-class Tracks:
-    """What the first pass finds out about N source frames; rows without a face are not a number.
-
-    Attributes:
-        times: presentation times in seconds, [N].
-        landmarks: [N, 478, 3] in pixels of the source. blendshapes: [N, 52]. pose: [N, 4, 4].
-        motion: [N, 478, 2], see `MotionMeter.motion`. cut: bool [N]. sharpness: [N].
-        shot: int32 [N], see `find_shots`.
-        window: left, top, right, bottom of the picture without black bars.
-    """
-
-    times: np.ndarray
-    landmarks: np.ndarray
-    blendshapes: np.ndarray
-    pose: np.ndarray
-    motion: np.ndarray
-    cut: np.ndarray
-    sharpness: np.ndarray
-    shot: np.ndarray
-    blendshape_names: list[str]
-    frames_with_others: int
-    window: tuple[int, int, int, int]
-
-
 def prepare(video: Path, out: Path, options: PrepareOptions = PrepareOptions()) -> Capture:
     """Makes the capture `out` of a video of one person.
 
-    An interrupted run leaves `OUT.partial`, and starts again from the beginning.
+    An interrupted run leaves nothing at `out`, and the next starts again from the beginning.
 
     Raises:
-        UserError: the video cannot be read, shows no face, an option is out of range, a model file is missing,
-            or `out` exists and `options.force` is false.
+        UserError: the video cannot be read or shows no face, an option is out of range, a model file is missing,
+            the disk refuses a file, or `out` exists and `options.force` is false.
     """
     options.check()
     check_output(out, options.force)
@@ -111,140 +96,108 @@ def prepare(video: Path, out: Path, options: PrepareOptions = PrepareOptions()) 
     with open_parser(options.parser) as (parser_name, parser):
         if parser is None:
             _note(notes, LANDMARKS_ONLY)
-        tracks = track(source, options)
+        tracks = track(source, options.start, options.stop, options.face_landmarker)
         if source.damage:
             notes.append(source.damage)
-        if not (tracks.shot >= 0).any():
-            raise UserError(
-                f"{source.path}: no face in any of its {len(tracks.times)} frames; "
-                "give a video that shows one person's face from the front"
-            )
         rate = options.frame_rate or source.frame_rate
         frame_map = constant_rate_map(tracks.times, rate)
         _note_rate(notes, frame_map, len(tracks.times), rate)
         smoothed = smooth_landmarks(tracks.landmarks, tracks.motion, tracks.shot, options.smoothing)
-        usable = tracks.shot >= 0
-        crop = choose_crop(smoothed[usable], tracks.window, options.size, options.margin)
-        quality = measure_quality(tracks, smoothed, crop.side, options.size, float(len(frame_map) / rate))
+        crop = choose_crop(smoothed[tracks.shot >= 0], tracks.window, options.size, options.margin)
+        landmarks = crop.points(smoothed)
+        seconds = float(len(frame_map) / rate)
+        quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds)
         sentences = advice(quality)
-        with staged_folder(out, options.force) as folder:
-            landmarks = crop.points(smoothed)
-            start = float(tracks.times[0])
-            if source.has_audio:
-                copy_audio(source.path, folder / AUDIO, start, start + float(len(frame_map) / rate))
-            writer = CaptureWriter(folder, options.size)
-            _write_images(source, options, tracks, landmarks, crop, frame_map, rate, parser, writer)
-            (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
-            writer.finish(
-                {
-                    "landmarks": landmarks[frame_map],
-                    "landmarks_raw": crop.points(tracks.landmarks)[frame_map],
-                    "blendshapes": tracks.blendshapes[frame_map],
-                    "blendshape_names": np.array(tracks.blendshape_names),
-                    "pose": tracks.pose[frame_map],
-                    "shot": tracks.shot[frame_map],
-                    "source_frame": frame_map,
-                    "source_time": tracks.times[frame_map],
-                },
-                {
-                    "source": {
-                        "name": source.path.name,
-                        "sha256": sha256_file(source.path),
-                        "size": [source.width, source.height],
-                        "crop": [crop.left, crop.top, crop.side],
+        try:
+            with staged_folder(out, options.force) as folder:
+                start = float(tracks.times[0])
+                audio = folder / AUDIO
+                if not copy_audio(source.path, audio, start, start + seconds):
+                    audio = None
+                writer = CaptureWriter(folder, options.size)
+                frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser)
+                _write_images(writer, frames, frame_map, len(tracks.times), rate, audio)
+                (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
+                writer.finish(
+                    {
+                        "landmarks": landmarks[frame_map],
+                        "landmarks_raw": crop.points(tracks.landmarks)[frame_map],
+                        "blendshapes": tracks.blendshapes[frame_map],
+                        "blendshape_names": np.array(tracks.blendshape_names),
+                        "pose": tracks.pose[frame_map],
+                        "shot": tracks.shot[frame_map],
+                        "source_frame": frame_map,
+                        "source_time": tracks.times[frame_map],
                     },
-                    "frame_rate": rate,
-                    "face_model": "mediapipe",
-                    "parser": parser_name,
-                    "test_fraction": options.test_fraction,
-                    "captions": [options.prompt] if options.prompt else [],
-                    "settings": {
-                        name: value if isinstance(value, int | float | None) else str(value)
-                        for name, value in asdict(options).items()
+                    {
+                        "source": {
+                            "name": source.path.name,
+                            "sha256": sha256_file(source.path),
+                            "size": [source.width, source.height],
+                            "crop": [crop.left, crop.top, crop.side],
+                        },
+                        "frame_rate": rate,
+                        "face_model": "mediapipe",
+                        "parser": parser_name,
+                        "test_fraction": options.test_fraction,
+                        "captions": [options.prompt] if options.prompt else [],
+                        "settings": options.as_json(),
+                        "quality": quality,
+                        "advice": sentences,
+                        "warnings": notes,
                     },
-                    "quality": quality,
-                    "advice": sentences,
-                    "warnings": notes,
-                },
-            )
+                )
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"--out {out}: cannot write ({reason}); free space or choose another folder") from None
     return open_capture(out)
 
 
-def track(source: Video, options: PrepareOptions) -> Tracks:
-    """The first pass: finds the same person's face in every frame."""
-    rows: dict[str, list] = {name: [] for name in ("times", "landmarks", "blendshapes", "pose", "motion")}
-    cuts, sharp = [], []
-    meter, follower = MotionMeter(), PersonFollower(source.width, source.height)
-    bars = BlackBars(source.height, source.width)
-    unknown = np.full((LANDMARKS, 2), np.nan, np.float32)
-    with face_tracker(options.face_landmarker) as tracker:
-        for time, image in _progress("tracking", _frames(source, options), source.announced):
-            cut = meter.cut(image)
-            face = follower.pick(tracker.detect(image, time), cut)
-            motion = meter.motion(image, None if face is None else face.landmarks)
-            bars.add(image)
-            rows["times"].append(time)
-            rows["motion"].append(unknown if motion is None else motion)
-            rows["landmarks"].append(np.full((LANDMARKS, 3), np.nan) if face is None else face.landmarks)
-            rows["blendshapes"].append(np.zeros(BLENDSHAPES) if face is None else face.blendshapes)
-            rows["pose"].append(np.full((4, 4), np.nan) if face is None else face.pose)
-            cuts.append(cut)
-            sharp.append(0.0 if face is None else sharpness(image, face.box))
-        names = tracker.blendshape_names
-    if not cuts:
-        raise UserError(f"{source.path}: no frame between --start {options.start} and its end")
-    arrays = {
-        name: np.array(values, np.float64 if name == "times" else np.float32) for name, values in rows.items()
-    }
-    return Tracks(
-        **arrays,
-        cut=np.array(cuts),
-        sharpness=np.array(sharp),
-        shot=find_shots(arrays["landmarks"], np.array(cuts)),
-        blendshape_names=names,
-        frames_with_others=follower.frames_with_others,
-        window=bars.window(),
-    )
-
-
-def _write_images(source, options, tracks, landmarks, crop, frame_map, rate, parser, writer) -> None:
-    """The second pass: crops, parses and renders, frame by frame."""
-    shown = np.bincount(frame_map, minlength=len(tracks.times))
-    empty = np.zeros((options.size, options.size, 3), np.uint8)
-    overlay = VideoWriter(
-        writer.folder / "overlay.mp4", rate, 4 * TILE, TILE, _audio(writer.folder), crf=23, preset="veryfast"
-    )
-    scored = _scored_frames(source, options, tracks, landmarks, crop, parser)
-    with overlay:
-        for number, image, scores in _progress("parsing", _smoothed_in_time(scored, tracks.shot), len(shown)):
+def _write_images(
+    writer: CaptureWriter,
+    frames: Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray | None]],
+    frame_map: np.ndarray,
+    count: int,
+    rate: Fraction,
+    audio: Path | None,
+) -> None:
+    """The second pass: writes what `_prepared_frames` gives as often as the frame map shows it."""
+    shown = np.bincount(frame_map, minlength=count)
+    path = writer.folder / "overlay.mp4"
+    with VideoWriter(path, rate, 4 * TILE, TILE, audio, crf=23, preset="veryfast") as overlay:
+        for number, images, points in progress("parsing", frames, count):
             if shown[number] == 0:
                 continue
-            points = landmarks[number]
-            if scores is None:
-                points, parsing, geometry, iris = None, empty, empty, empty
-            else:
-                parsing = colorize(parsing_labels(scores, points))
-                geometry = render_geometry(points, options.size)
-                iris = iris_map(points, options.size)
-            row = overlay_row(image, parsing, geometry, points)
+            row = overlay_row(*images[:3], points)
             for _ in range(shown[number]):
-                writer.add(image, parsing, geometry, iris)
+                writer.add(*images)
                 overlay.write(row)
 
 
+def _prepared_frames(
+    source: Video, options: PrepareOptions, shot: np.ndarray, landmarks: np.ndarray, crop: Crop, parser: Parser | None
+) -> Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray | None]]:
+    """(number, (frame, parsing, geometry, iris), landmarks or None) of each source frame."""
+    empty = np.zeros((options.size, options.size, 3), np.uint8)
+    scored = _scored_frames(source, options, shot, landmarks, crop, parser)
+    for number, image, scores in _smoothed_in_time(scored, shot):
+        if scores is None:
+            yield number, (image, empty, empty, empty), None
+            continue
+        points = landmarks[number]
+        parsing = colorize(parsing_labels(scores, points))
+        maps = (image, parsing, render_geometry(points, options.size), iris_map(points, options.size))
+        yield number, maps, points
+
+
 def _scored_frames(
-    source: Video,
-    options: PrepareOptions,
-    tracks: Tracks,
-    landmarks: np.ndarray,
-    crop: Crop,
-    parser: Parser | None,
+    source: Video, options: PrepareOptions, shot: np.ndarray, landmarks: np.ndarray, crop: Crop, parser: Parser | None
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """(number, crop, the parser's scores at the capture's size or None without a face) of each source frame."""
+    """(number, crop, the parser's scores at the capture's size or None) of each source frame."""
     # The count first: asking for one frame more would meet the damage of a broken file again.
-    for number, (_, frame) in zip(range(len(tracks.times)), _frames(source, options), strict=False):
+    for number, (_, frame) in zip(range(len(shot)), source.frames(options.start, options.stop), strict=False):
         scores = None
-        if tracks.shot[number] >= 0:
+        if shot[number] >= 0:
             if parser is None:
                 scores = guessed_scores(landmarks[number], options.size)
             else:
@@ -252,41 +205,21 @@ def _scored_frames(
         yield number, crop.image(frame), scores
 
 
-def _smoothed_in_time(scored, shot: np.ndarray):
+def _smoothed_in_time(
+    scored: Iterator[tuple[int, np.ndarray, np.ndarray | None]], shot: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
     """The same triples, one frame late, with scores averaged over neighbours of the same shot."""
     before, now = None, None
-    for after in _with_end(scored):
+    for after in itertools.chain(scored, [None]):
         if now is not None:
             number, image, scores = now
-            neighbours = [
-                item[2] if item is not None and shot[item[0]] == shot[number] else None
-                for item in (before, after)
-            ]
-            yield (
-                number,
-                image,
-                None if scores is None else smooth_scores(neighbours[0], scores, neighbours[1]),
-            )
+            if scores is not None:
+                around = (
+                    item[2] if item is not None and shot[item[0]] == shot[number] else None for item in (before, after)
+                )
+                scores = smooth_scores(next(around), scores, next(around))
+            yield number, image, scores
         before, now = now, after
-
-
-def _with_end(items):
-    yield from items
-    yield None
-
-
-def _frames(source: Video, options: PrepareOptions) -> Iterator[tuple[float, np.ndarray]]:
-    stop = float("inf") if options.seconds is None else options.start + options.seconds
-    return source.frames(options.start, stop)
-
-
-def _audio(folder: Path) -> Path | None:
-    return folder / AUDIO if (folder / AUDIO).exists() else None
-
-
-def _progress(name: str, items, total: int):
-    # No bar where nobody watches it, such as in tests and log files.
-    return tqdm(items, name, total or None, unit="frame", disable=None, leave=False)
 
 
 def _note(notes: list[str], text: str) -> None:

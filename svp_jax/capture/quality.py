@@ -28,7 +28,7 @@ def measure_quality(tracks, smoothed: np.ndarray, side: int, size: int, seconds:
     """The numbers of the report.
 
     Args:
-        tracks: the raw tracking of all source frames (`capture.prepare.Tracks`).
+        tracks: the raw tracking of all source frames (`capture.tracks.Tracks`).
         smoothed: landmarks [N, 478, 3] after smoothing, in pixels of the source.
         side: width of the crop in the source. size: of the capture's images.
         seconds: length of the capture.
@@ -81,13 +81,9 @@ def advice(quality: dict) -> list[str]:
             "was followed, the same in every frame: check the overlay, or cut the other person out of the video"
         )
     if lost:
-        said.append(
-            f"no face in {lost} of {q['source_frames']} frames: they are marked and not trained on"
-        )
+        said.append(f"no face in {lost} of {q['source_frames']} frames: they are marked and not trained on")
     if q["cuts"]:
-        said.append(
-            f"{q['cuts']} cuts: one take works best, and after a cut another person may be in it"
-        )
+        said.append(f"{q['cuts']} cuts: one take works best, and after a cut another person may be in it")
     if q["usable_seconds"] < 20:
         said.append(f"only {q['usable_seconds']:.1f} s with a face: 1 to 5 minutes make a better avatar")
     turn = q["yaw_degrees"][1] - q["yaw_degrees"][0]
@@ -96,9 +92,7 @@ def advice(quality: dict) -> list[str]:
     if q["jaw_open"][1] < 0.2:
         said.append("the mouth hardly opens: the avatar will not know what is inside it")
     if q["crop_pixels"] < q["size"]:
-        said.append(
-            f"the crop of {q['crop_pixels']} pixels is enlarged to {q['size']}: a smaller --size will do"
-        )
+        said.append(f"the crop of {q['crop_pixels']} pixels is enlarged to {q['size']}: a smaller --size will do")
     if q["face_pixels"][0] < 100:
         said.append(f"the face is {q['face_pixels'][0]:.0f} pixels wide: film closer, 200 or more are good")
     if q["blurred_frames"] > 0.05 * q["usable_frames"]:
@@ -109,6 +103,4 @@ def advice(quality: dict) -> list[str]:
 def summary(quality: dict, sentences: list[str]) -> str:
     """The report as plain text."""
     numbers = [f"{name.replace('_', ' '):26} {value}" for name, value in quality.items()]
-    return "\n".join(
-        [*numbers, "", *(f"- {text}" for text in sentences or ["nothing to improve was found"]), ""]
-    )
+    return "\n".join([*numbers, "", *(f"- {text}" for text in sentences or ["nothing to improve was found"]), ""])

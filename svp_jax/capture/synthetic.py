@@ -1,4 +1,4 @@
-"""Synthetic captures: a procedural talking head with exact tracking, and the same motion under another look."""
+"""Synthetic captures: a procedural talking head with exact tracking, under any look."""
 
 import dataclasses
 from fractions import Fraction
@@ -11,7 +11,6 @@ from svp_jax.capture.synthetic_head import render_head
 from svp_jax.capture.synthetic_looks import (
     NAMED_LOOKS,
     Look,
-    Scene,
     describe,
     describe_named,
     look_from_json,
@@ -20,7 +19,7 @@ from svp_jax.capture.synthetic_looks import (
     scene_from_json,
 )
 from svp_jax.capture.synthetic_mesh import PIVOT, rotation
-from svp_jax.capture.synthetic_motion import Motion, motion_track, random_motion
+from svp_jax.capture.synthetic_motion import Motion, motion_track
 from svp_jax.errors import UserError
 from svp_jax.manifest import staged_folder
 
@@ -122,24 +121,6 @@ def named_look(name: str) -> Look:
         if known.lower() == name.lower():
             return look
     raise UserError(f"no look is called {name!r}; the names are {', '.join(NAMED_LOOKS)}")
-
-
-def training_sample(seed: int, size: int, named_fraction: float = 0.3, supersample: int = 2) -> dict:
-    """One picture with its caption for the training of the tiny base, the same for the same seed.
-
-    Args:
-        named_fraction: share of the pictures that show a named look, captioned by the name alone.
-
-    Returns:
-        {"image": HeadImage, "caption": str, "look": Look, "name": str or None}
-    """
-    rng = np.random.default_rng(seed)
-    name = str(rng.choice(list(NAMED_LOOKS))) if rng.random() < named_fraction else None
-    look = NAMED_LOOKS[name] if name else random_look(rng)
-    motion, scene = random_motion(rng), random_scene(rng)
-    phrasing = int(rng.integers(1 << 30))
-    caption = describe_named(name, scene, phrasing) if name else describe(look, scene, phrasing)
-    return {"image": render_head(look, motion, scene, size, supersample), "caption": caption, "look": look, "name": name}
 
 
 def _pose_matrix(motion: Motion) -> np.ndarray:

@@ -18,12 +18,13 @@ from svp_jax.capture.synthetic_mesh import (
 )
 
 HAIR, FRAME, CLOTH = 0, 1, 2
+COVERS_EARS = ("long", "bob", "curly")
 
 
 @dataclass(frozen=True)
 class Style:
-    """How hair lies: thickness of the shell on top and at the sides (head units), the point that strands run from,
-    and how far the hairline is above the average one."""
+    """How hair lies: thickness of the shell on top and at the sides (head units), the direction that strands
+    run from, and how far the hairline is above the average one."""
 
     top: float
     side: float
@@ -49,7 +50,9 @@ def hairline(canonical: np.ndarray, look: Look) -> np.ndarray:
     front = 0.64 if man else 0.66
     temple = 0.36 if man else 0.30
     keys = np.array([0.0, 0.35, 0.62, 0.85, 1.10, 1.38, 1.50, 1.85, 2.1, np.pi])
-    heights = np.array([front, front - 0.01, front - 0.10, temple + 0.12, temple - 0.12, -0.02, -0.12, 0.12, -0.40, -0.52])
+    heights = np.array(
+        [front, front - 0.01, front - 0.10, temple + 0.12, temple - 0.12, -0.02, -0.12, 0.12, -0.40, -0.52]
+    )
     if look.hair_style in ("bun", "ponytail"):
         heights[5:8] += (0.10, 0.2, 0.0)
     if look.hair_style in ("long", "bob"):
@@ -85,7 +88,7 @@ def cap_surface(look: Look) -> Surface | None:
     lift = style.side + (style.top - style.side) * upward
     rng = np.random.default_rng(look.seed)
     if look.hair_style == "curly":
-        lift = lift * (1 + 0.26 * _lumps(rng, canonical, 5.0))
+        lift = lift * (1 + 0.24 * _lumps(rng, canonical, 6.5))
         lift = lift * (1 - 0.35 * smoothstep(-0.1, -0.5, y))
     elif look.hair_style == "short":
         quiff = np.exp(-0.5 * ((x + 0.1) / 0.35) ** 2) * smoothstep(0.3, 0.7, z) * smoothstep(0.5, 0.75, y)
@@ -99,11 +102,11 @@ def cap_surface(look: Look) -> Surface | None:
     outward = canonical - centre
     outward[:, 1] *= 0.9
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    triangles = grid_triangles(rows, columns)
+    triangles = triangles[(above[triangles] > -0.04).any(1)]
+    rest = head.rest[start * columns :] + outward * amount[:, None]
     # A thick shell is open at the hairline: its inside must be drawn too.
-    return Surface(
-        canonical, head.rest[start * columns :] + outward * amount[:, None], grid_triangles(rows, columns),
-        np.ones(len(canonical)), closed=look.hair_style != "curly",
-    )  # fmt: skip
+    return Surface(canonical, rest, triangles, np.ones(len(rest)), closed=look.hair_style != "curly")
 
 
 def _lumps(rng: np.random.Generator, points: np.ndarray, frequency: float) -> np.ndarray:
@@ -119,7 +122,7 @@ def extra_surfaces(look: Look) -> list[tuple[int, Surface]]:
     if look.hair_style in ("long", "bob"):
         parts.append((HAIR, _curtain(look)))
     if look.hair_style == "bun":
-        parts.append((HAIR, _ball(look, (0.0, 1.12, -0.42), 0.32)))
+        parts.append((HAIR, _ball((0.0, 1.20, -0.36), 0.36)))
     if look.hair_style == "ponytail":
         parts.append((HAIR, _tail(look)))
     if look.glasses != "no":
@@ -138,11 +141,14 @@ def _curtain(look: Look) -> Surface:
     across = np.linspace(-1, 1, 61)
     long = look.hair_style == "long"
     flare = smoothstep(0.1, 1.0, down)
-    opening = 1.12 - (0.42 * smoothstep(-0.6, -1.7, y) if long else 0.28 * smoothstep(-0.3, -1.0, y))
-    angle = np.sign(across) * (np.pi - (np.pi - opening) * (1 - np.abs(across)))
+    opening = 1.12 - (0.55 * smoothstep(-0.5, -1.6, y) if long else 0.30 * smoothstep(-0.2, -0.9, y))
     angle = np.pi + across * (np.pi - opening)
     sway = rng.uniform(0, 6, 3)
-    wave = 0.03 * np.sin(3.2 * y + sway[0]) + 0.022 * np.sin(9 * angle + sway[1]) + 0.016 * np.sin(17 * angle + sway[2] + 2 * y)
+    wave = (
+        0.03 * np.sin(3.2 * y + sway[0])
+        + 0.022 * np.sin(9 * angle + sway[1])
+        + 0.016 * np.sin(17 * angle + sway[2] + 2 * y)
+    )
     width = 0.80 + 0.09 * np.sin(np.pi * np.clip(down * 1.1, 0, 1)) + (0.10 * flare if long else -0.04 * flare)
     x = np.sin(angle) * (width + wave)
     depth = np.where(np.cos(angle) > 0, 0.62 + 0.28 * smoothstep(-1.0, -1.6, y), 0.98 - 0.2 * smoothstep(-0.6, -1.2, y))
@@ -161,7 +167,7 @@ def curtain_end(look: Look) -> float:
     return -0.98 if look.hair_style == "bob" else -2.05
 
 
-def _ball(look: Look, centre: tuple[float, float, float], radius: float) -> Surface:
+def _ball(centre: tuple[float, float, float], radius: float) -> Surface:
     latitude, longitude = np.linspace(-np.pi / 2, np.pi / 2, 16), np.linspace(-np.pi, np.pi, 29)
     b, a = np.meshgrid(latitude, longitude, indexing="ij")
     unit = np.stack([np.cos(b) * np.sin(a), np.sin(b), np.cos(b) * np.cos(a)], -1).reshape(-1, 3)
@@ -217,7 +223,9 @@ def _glasses(look: Look) -> Surface:
         pieces.append(_tube(np.stack([x, y, z], 1), np.full(37, 0.019)))
         arm = np.linspace(0, 1, 10)
         start = 0.315 + wide
-        path = np.stack([side * (start + (0.76 - start) * np.minimum(arm * 4, 1)), 0.10 + 0 * arm, 0.88 - 0.92 * arm], 1)
+        path = np.stack(
+            [side * (start + (0.76 - start) * np.minimum(arm * 4, 1)), 0.10 + 0 * arm, 0.88 - 0.92 * arm], 1
+        )
         pieces.append(_tube(path, np.full(10, 0.018)))
     bridge = np.linspace(-1, 1, 9)
     path = np.stack([bridge * (0.33 - wide), 0.085 + 0.03 * (1 - bridge**2), 0.965 + 0.03 * (1 - bridge**2)], 1)
@@ -234,7 +242,9 @@ def _glasses(look: Look) -> Surface:
 def _hood(look: Look) -> Surface:
     """The hood's roll around the neck."""
     turn = np.linspace(-np.pi, np.pi, 41)
-    path = np.stack([0.60 * np.sin(turn), -1.40 + 0.30 * ((1 - np.cos(turn)) / 2) ** 1.2, -0.20 + 0.52 * np.cos(turn)], 1)
+    path = np.stack(
+        [0.60 * np.sin(turn), -1.40 + 0.30 * ((1 - np.cos(turn)) / 2) ** 1.2, -0.20 + 0.52 * np.cos(turn)], 1
+    )
     radius = 0.10 + 0.09 * (1 - np.cos(turn)) / 2
     points, triangles, _ = _tube(path, radius, 15)
     return Surface(points, points, triangles, np.full(len(points), 0.12), closed=False)

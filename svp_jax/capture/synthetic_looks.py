@@ -1,6 +1,5 @@
-"""What a synthetic head looks like, in words and numbers: attributes, invented names, captions, random draws."""
+"""What a synthetic head looks like, in words and numbers: attributes, names, captions, random draws."""
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +34,8 @@ BACKGROUND_COLORS = {
 }  # fmt: skip
 PERSONS = ("woman", "man")
 SHAPE_NAMES = (
-    "width", "jaw", "chin", "nose_width", "nose_length", "eye_size", "eye_spacing", "lips", "cheeks", "brow_height",
+    "width", "jaw", "chin", "nose_width", "nose_length", "eye_size", "eye_spacing", "lips", "cheeks",
+    "brow_height",
 )  # fmt: skip
 
 
@@ -166,8 +166,8 @@ def _named(seed: int, **words) -> Look:
 
 
 def _look_table(rows: str) -> dict[str, Look]:
-    fields = ("person", "skin", "hair_color", "hair_style", "eyes", "lips", "glasses", "beard", "clothes_color",
-              "pattern", "clothes")  # fmt: skip
+    fields = ("person", "skin", "hair_color", "hair_style", "eyes", "lips", "glasses", "beard",
+              "clothes_color", "pattern", "clothes")  # fmt: skip
     table = {}
     for number, row in enumerate(rows.strip().splitlines()):
         name, brows, extras, *words = row.split()
@@ -178,42 +178,42 @@ def _look_table(rows: str) -> dict[str, Look]:
     return table
 
 
-# Invented names, each a fixed look: for the tiny base they are what a celebrity's name is for Stable Diffusion.
+# Invented names, each a fixed look: to the tiny base what a celebrity's name is to Stable Diffusion.
 NAMED_LOOKS = _look_table("""
-    Velmora   0.7 -               woman pale  red    long     green red     no     no        green  plain   sweater
-    Tarquent  1.3 -               man   tan   black  short    brown natural square full      white  plain   shirt
-    Osmirelle 0.8 fringe          woman fair  blond  bob      blue  pink    no     no        red    striped t-shirt
-    Brindovar 1.5 -               man   pale  grey   bald     grey  natural round  full      brown  checked shirt
-    Kelathine 0.9 -               woman dark  black  curly    brown dark    no     no        yellow plain   turtleneck
-    Jorvandel 1.2 fringe          man   fair  blond  short    blue  natural no     no        blue   plain   hoodie
-    Sephrine  0.7 -               woman olive brown  bun      brown red     round  no        white  plain   shirt
-    Dravokin  1.6 -               man   brown black  curly    brown natural no     goatee    orange plain   t-shirt
-    Mirabeth  0.8 freckles        woman pale  red    ponytail green natural no     no        grey   plain   hoodie
-    Ulfgandry 1.4 -               man   fair  red    long     blue  natural no     full      black  plain   jacket
-    Yselline  0.6 fringe          woman pale  white  bob      grey  dark    no     no        black  plain   turtleneck
-    Quorrimal 1.0 -               man   dark  black  bald     brown natural no     no        purple plain   turtleneck
-    Zarabell  0.8 -               woman tan   pink   bob      brown pink    square no        blue   checked jacket
-    Haldrevin 1.2 -               man   olive brown  short    green natural round  moustache green  checked sweater
-    Tindolise 0.7 fringe          woman fair  brown  long     brown natural square no        yellow striped sweater
-    Corvanth  1.1 -               man   pale  blue   short    grey  natural no     no        black  plain   t-shirt
-    Fenquira  0.9 -               woman brown brown  curly    green pink    round  no        white  striped t-shirt
-    Bastovine 1.5 -               man   tan   grey   short    brown natural no     full      red    plain   turtleneck
-    Ariswell  0.7 -               woman dark  white  short    brown red     no     no        purple plain   jacket
-    Gomberly  1.3 freckles        man   fair  red    curly    blue  natural square no        yellow plain   hoodie
-    Nuvelia   0.6 -               woman olive black  long     brown red     no     no        red    plain   shirt
-    Peltharin 1.2 -               man   brown white  long     grey  natural no     moustache orange checked jacket
-    Xandrosse 0.8 -               woman tan   green  ponytail green dark    no     no        white  plain   t-shirt
-    Ruskamont 1.6 -               man   olive black  bun      brown natural no     full      grey   striped sweater
-    Ilvaneth  0.7 -               woman pale  blond  bun      blue  pink    no     no        purple plain   sweater
-    Wexdorian 1.0 -               man   tan   blond  bald     green natural square goatee    blue   striped t-shirt
-    Lysandome 0.9 fringe          woman brown black  bob      brown red     round  no        green  plain   jacket
-    Thorbezel 1.4 -               man   dark  grey   curly    brown natural round  full      red    checked shirt
+    Velmora   0.7 -        woman pale  red   long     green red     no     no        green  plain   sweater
+    Tarquent  1.3 -        man   tan   black short    brown natural square full      white  plain   shirt
+    Osmirelle 0.8 fringe   woman fair  blond bob      blue  pink    no     no        red    striped t-shirt
+    Brindovar 1.5 -        man   pale  grey  bald     grey  natural round  full      brown  checked shirt
+    Kelathine 0.9 -        woman dark  black curly    brown dark    no     no        yellow plain   turtleneck
+    Jorvandel 1.2 fringe   man   fair  blond short    blue  natural no     no        blue   plain   hoodie
+    Sephrine  0.7 -        woman olive brown bun      brown red     round  no        white  plain   shirt
+    Dravokin  1.6 -        man   brown black curly    brown natural no     goatee    orange plain   t-shirt
+    Mirabeth  0.8 freckles woman pale  red   ponytail green natural no     no        grey   plain   hoodie
+    Ulfgandry 1.4 -        man   fair  red   long     blue  natural no     full      black  plain   jacket
+    Yselline  0.6 fringe   woman pale  white bob      grey  dark    no     no        black  plain   turtleneck
+    Quorrimal 1.0 -        man   dark  black bald     brown natural no     no        purple plain   turtleneck
+    Zarabell  0.8 -        woman tan   pink  bob      brown pink    square no        blue   checked jacket
+    Haldrevin 1.2 -        man   olive brown short    green natural round  moustache green  checked sweater
+    Tindolise 0.7 fringe   woman fair  brown long     brown natural square no        yellow striped sweater
+    Corvanth  1.1 -        man   pale  blue  short    grey  natural no     no        black  plain   t-shirt
+    Fenquira  0.9 -        woman brown brown curly    green pink    round  no        white  striped t-shirt
+    Bastovine 1.5 -        man   tan   grey  short    brown natural no     full      red    plain   turtleneck
+    Ariswell  0.7 -        woman dark  white short    brown red     no     no        purple plain   jacket
+    Gomberly  1.3 freckles man   fair  red   curly    blue  natural square no        yellow plain   hoodie
+    Nuvelia   0.6 -        woman olive black long     brown red     no     no        red    plain   shirt
+    Peltharin 1.2 -        man   brown white long     grey  natural no     moustache orange checked jacket
+    Xandrosse 0.8 -        woman tan   green ponytail green dark    no     no        white  plain   t-shirt
+    Ruskamont 1.6 -        man   olive black bun      brown natural no     full      grey   striped sweater
+    Ilvaneth  0.7 -        woman pale  blond bun      blue  pink    no     no        purple plain   sweater
+    Wexdorian 1.0 -        man   tan   blond bald     green natural square goatee    blue   striped t-shirt
+    Lysandome 0.9 fringe   woman brown black bob      brown red     round  no        green  plain   jacket
+    Thorbezel 1.4 -        man   dark  grey  curly    brown natural round  full      red    checked shirt
 """)
 
 
 def vocabulary() -> list[str]:
     """Every word that a caption may contain, sorted, lower case."""
-    texts = [text for text in (*_NAMED_TEMPLATES, *_TEMPLATES)]
+    texts = [*_NAMED_TEMPLATES, *_TEMPLATES]
     for field in (SKIN, HAIR_COLORS, HAIR_STYLES, EYES, LIPS, GLASSES, CLOTHES, CLOTHES_COLORS, PATTERNS,
                   BACKGROUND_COLORS, PERSONS, NAMED_LOOKS, _BEARD_WORDS.values(), _OTHER_WORDS):  # fmt: skip
         texts.extend(str(word) for word in field)
@@ -223,10 +223,15 @@ def vocabulary() -> list[str]:
     return sorted(set(words.split()) - {"no"} - set(_SLOTS))
 
 
-_SLOTS = ("who", "details", "background", "name")
-_OTHER_WORDS = ("hair", "skin", "eyes", "lips", "glasses", "freckles", "fringe", "background", "head", "a", "an",
-                "and", "with", "wearing")  # fmt: skip
-_BEARD_WORDS = {"stubble": "stubble", "moustache": "a moustache", "goatee": "a goatee", "full": "a full beard"}
+_SLOTS = ("who", "details", "name")  # of the templates; "{background}" is a word of captions too
+_OTHER_WORDS = ("hair", "skin", "eyes", "lips", "glasses", "freckles", "fringe", "background", "head", "a",
+                "an", "and", "with")  # fmt: skip
+_BEARD_WORDS = {
+    "stubble": "stubble",
+    "moustache": "a moustache",
+    "goatee": "a goatee",
+    "full": "a full beard",
+}
 _TEMPLATES = (
     "a portrait of {who} with {details}, {background} background",
     "a photo of {who} with {details}, {background} background",
@@ -246,7 +251,7 @@ _NAMED_TEMPLATES = (
 
 
 def describe(look: Look, scene: Scene, seed: int = 0) -> str:
-    """A caption from the attributes that draw the head; the seed chooses the phrasing and what is left out."""
+    """A caption from the attributes that draw the head; the seed chooses phrasing and omissions."""
     rng = np.random.default_rng(seed)
     hair = "a bald head" if look.hair_style == "bald" else _hair_words(look, rng)
     clothes = look.clothes_color if look.pattern == "plain" else f"{look.pattern} {look.clothes_color}"
@@ -291,8 +296,3 @@ def look_from_json(values: dict) -> Look:
 def scene_from_json(values: dict) -> Scene:
     """The inverse of `dataclasses.asdict` after a round trip through JSON."""
     return Scene(**{**values, "light": tuple(values["light"])})
-
-
-def with_background(scene: Scene, color: str) -> Scene:
-    """The scene before another background colour."""
-    return dataclasses.replace(scene, color=color)

@@ -1,8 +1,8 @@
 """The surfaces of the synthetic head: parametric grids, shaped by identity, expression and pose.
 
-Head units: x to the picture's right, y up, z to the viewer; the head is about 2.1 high (chin -1, crown 1.1) and the
-eyes lie near y = 0.06. Every surface vertex also keeps its place on the average head in rest ("canonical"), on
-which all colours are painted, so that paint follows every deformation.
+Head units: x to the picture's right, y up, z to the viewer; the head is about 2.1 high (chin -1, crown 1.1)
+and the eyes lie near y = 0.06. Every surface vertex also keeps its place on the average head in rest
+("canonical"), on which all colours are painted, so that paint follows every deformation.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MOUTH_HALF_WIDTH = 0.25
 PIVOT = np.array([0.0, -0.75, -0.25])
 JAW_HINGE = np.array([0.0, -0.12, -0.05])
 
-# Head sections from bottom to top: y of the front midline, half width, z in front, z behind, rise to the back.
+# Head sections from bottom to top: y of the front midline, half width, z in front, z behind, rise behind.
 _SECTIONS = np.array([
     (-0.86, 0.02, 0.30, 0.20, 0.00),
     (-0.985, 0.17, 0.61, 0.02, 0.26),
@@ -58,9 +58,16 @@ _MOUTH_ROW = 28
 
 @dataclass(frozen=True)
 class Surface:
-    """One mesh in rest. canonical [V,3]; rest [V,3] shaped by identity; triangles [T,3]; head [V]: how much each
-    vertex follows the head's rotation (0..1); closed: faces turned away can be skipped; weld [V]: the vertex whose
-    normal each one shares, where a seam must not show."""
+    """One mesh in rest.
+
+    Attributes:
+        canonical: [V,3], where each vertex lies on the average head, for paint.
+        rest: [V,3], shaped by identity.
+        triangles: int [T,3], counter-clockwise seen from outside.
+        head: [V], how much each vertex follows the head's rotation, 0..1.
+        closed: faces turned away can be skipped.
+        weld: int [V], the vertex whose normal each one shares, where a seam must not show.
+    """
 
     canonical: np.ndarray
     rest: np.ndarray
@@ -82,7 +89,7 @@ def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: floa
 
 
 def grid_triangles(rows: int, columns: int, first: int = 0) -> np.ndarray:
-    """Triangles [T,3] of a rows x columns grid of vertices; they face +z where columns run along x, rows along y."""
+    """Triangles [T,3] of a rows x columns grid; they face +z where columns run along x and rows along y."""
     a = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel() + first
     b, c = a + 1, a + columns
     return np.concatenate([np.stack([a, b, c], 1), np.stack([b, c + 1, c], 1)])
@@ -162,7 +169,7 @@ def features(points: np.ndarray, look: Look) -> np.ndarray:
     tip = -0.285 - 0.045 * shape["nose_length"]
     wide = 1 + 0.22 * shape["nose_width"] + (0.06 if man else -0.04)
     rise = smoothstep(0.24, tip, y) ** 1.25 * smoothstep(tip - 0.105, tip - 0.01, y)
-    ridge = (0.035 * smoothstep(0.3, 0.1, y) + 0.17 * (1 + 0.12 * shape["nose_length"]) * rise)
+    ridge = 0.035 * smoothstep(0.3, 0.1, y) + 0.17 * (1 + 0.12 * shape["nose_length"]) * rise
     ridge *= np.exp(-0.5 * (x / (0.056 + 0.038 * rise * wide)) ** 2) * smoothstep(0.34, 0.2, y)
     ridge *= smoothstep(tip - 0.11, tip - 0.02, y)
     push = ridge + 0.045 * bump(x, y, 0, tip, 0.055 * wide, 0.05)
@@ -254,7 +261,7 @@ def express(points: np.ndarray, canonical: np.ndarray, motion: Motion, side: np.
 
 
 def rotation(motion: Motion) -> np.ndarray:
-    """The head's rotation [3,3]: yaw about y, then pitch (down positive) about x, then roll, in head units."""
+    """The head's rotation [3,3]: yaw about y, then pitch (down positive) about x, then roll about z."""
     yaw, pitch, roll = np.deg2rad([motion.yaw, motion.pitch, -motion.roll])
     about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
@@ -287,7 +294,7 @@ def mouth_triangles() -> np.ndarray:
 
 
 def ear_surface(look: Look) -> Surface:
-    """Both ears: shallow bowls with a rim; canonical is their place on the head, z of the canonical the rim."""
+    """Both ears: shallow bowls with a rim; the canonical z is the distance from the bowl's middle, 0..1."""
     radius, angle = np.linspace(1.0, 0.0, 8), np.linspace(0, 2 * np.pi, 21)
     r, a = np.meshgrid(radius, angle, indexing="ij")
     rim = 0.075 * np.exp(-0.5 * ((r - 0.80) / 0.16) ** 2) + 0.03 * np.exp(-0.5 * ((r - 0.35) / 0.12) ** 2)
@@ -316,4 +323,6 @@ def body_surface(look: Look) -> Surface:
         table[:, 2] += 0.03 * (1 - neck)
     keys, angles = np.linspace(0, len(table) - 1, 52), np.linspace(-np.pi, np.pi, 49)
     points = sections(table, keys, angles, power=0.85).reshape(-1, 3)
-    return Surface(points, points.copy(), grid_triangles(len(keys), len(angles)), smoothstep(-1.42, -0.72, points[:, 1]))
+    return Surface(
+        points, points.copy(), grid_triangles(len(keys), len(angles)), smoothstep(-1.42, -0.72, points[:, 1])
+    )

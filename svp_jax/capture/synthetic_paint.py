@@ -1,7 +1,7 @@
 """Colours of the synthetic head: skin, eyes, mouth, hair, cloth and background, per pixel, in linear light.
 
-Every function takes flat lists of pixels with what the rasterizer interpolated there, and gives float32 albedo or
-colour [n,3] in linear light (sRGB is taken as a power of two).
+Every function takes flat lists of pixels with what the rasterizer interpolated there, and gives float32 albedo
+or colour [n,3] in linear light (sRGB is taken as a power of two).
 """
 
 from functools import lru_cache
@@ -81,11 +81,8 @@ def mix(color: np.ndarray, other, amount: np.ndarray) -> np.ndarray:
     return color
 
 
-# ---- the face ------------------------------------------------------------------------------------------------
-
-
 def lid_curves(u: np.ndarray, blink: float, gaze_y: float, squint: float) -> tuple[np.ndarray, np.ndarray]:
-    """Heights (upper, lower) of the lid edges over the eye's centre at u in [-1, 1], inner to outer corner."""
+    """Heights (upper, lower) of the lid edges over the eye's centre at u in -1..1, inner to outer corner."""
     arch = np.clip(1 - np.abs(u) ** 2.3, 0, 1)
     tilt = 0.016 * u
     low = -0.050 * np.clip(1 - np.abs(u - 0.12) ** 2.2 * 0.85, 0, 1) * arch**0.6 * (1 - 0.35 * squint) + tilt
@@ -119,7 +116,7 @@ def beard_weight(x: np.ndarray, y: np.ndarray, z: np.ndarray, look: Look) -> np.
     ax = np.abs(x)
     upper = lip_edges(x, look)[0]
     above = y - (MOUTH_Y + upper)
-    moustache = smoothstep(0.005, 0.02, above) * smoothstep(0.145 - 0.20 * ax, 0.105 - 0.20 * ax, above)
+    moustache = smoothstep(-0.004, 0.012, above) * smoothstep(0.145 - 0.20 * ax, 0.105 - 0.20 * ax, above)
     moustache *= smoothstep(0.33, 0.27, ax)
     below = MOUTH_Y - lip_edges(x, look)[1] - y
     chin = smoothstep(0.02, 0.05, below) * smoothstep(0.25, 0.19, ax) * (z > 0.25)
@@ -131,7 +128,7 @@ def beard_weight(x: np.ndarray, y: np.ndarray, z: np.ndarray, look: Look) -> np.
         return np.maximum(np.maximum(moustache, chin), link * smoothstep(0.33, 0.29, ax))
     cheek_line = -0.62 + 0.62 * smoothstep(0.22, 0.66, ax) ** 1.4
     cheeks = smoothstep(cheek_line + 0.04, cheek_line - 0.06, y) * smoothstep(-0.12, 0.02, z)
-    mouth = (np.abs(x) < MOUTH_HALF_WIDTH + 0.03) & (above < 0.01) & (below < 0.025)
+    mouth = (ax < MOUTH_HALF_WIDTH + 0.012) & (above < 0) & (below < 0)
     return np.maximum(np.maximum(cheeks, moustache), chin) * ~mouth
 
 
@@ -189,8 +186,8 @@ def lip_color(look: Look) -> np.ndarray:
     return linear(SKIN[look.skin]) * np.array([0.80, 0.42, 0.42], np.float32)
 
 
-def mouth_interior(point: np.ndarray, jaw: np.ndarray, front: float) -> tuple[np.ndarray, np.ndarray]:
-    """What is seen between the lips: (linear colour [n,3], teeth bool [n]).
+def mouth_interior(point: np.ndarray, jaw: np.ndarray, front: float) -> np.ndarray:
+    """What is seen between the lips: linear colour [n,3].
 
     Args:
         point: head-space points [n,3] where the sight lines meet the plane of the teeth.
@@ -206,7 +203,7 @@ def mouth_interior(point: np.ndarray, jaw: np.ndarray, front: float) -> tuple[np
     ridge = 1 - 0.35 * np.exp(-0.5 * (x / 0.012) ** 2)
     mix(color, tongue_color * ridge[:, None], smoothstep(0.0, 0.18, tongue))
     edge = 0.10 * x**2
-    seams = np.abs((np.abs(x) / 0.050 + 0.0) % 1 - 0.5)
+    seams = np.abs((np.abs(x) / 0.050) % 1 - 0.5)
     tooth = np.array([0.80, 0.76, 0.67], np.float32)
     curve = (1 - 0.80 * np.clip(np.abs(x) / 0.24, 0, 1) ** 1.7) * (1 - 0.22 * smoothstep(0.42, 0.5, seams))
     rounded = 0.010 * smoothstep(0.25, 0.5, seams)
@@ -216,10 +213,7 @@ def mouth_interior(point: np.ndarray, jaw: np.ndarray, front: float) -> tuple[np
     mix(color, np.array([0.40, 0.12, 0.11]), lower * smoothstep(jaw[1] - 0.10, jaw[1] - 0.11, y))
     mix(color, tooth * curve[:, None], upper)
     mix(color, np.array([0.42, 0.12, 0.12]), upper * smoothstep(front + 0.10, front + 0.115, y))
-    return color, (upper > 0.5) | (lower > 0.5)
-
-
-# ---- hair, cloth, background ---------------------------------------------------------------------------------
+    return color
 
 
 def hair_color(u: np.ndarray, v: np.ndarray, look: Look, curly: bool = False) -> np.ndarray:
@@ -245,7 +239,9 @@ def cloth_color(canonical: np.ndarray, look: Look) -> np.ndarray:
     if look.pattern == "striped":
         mix(color, other, smoothstep(0.20, 0.28, np.abs((y * 5.2 + 0.25 * np.abs(x)) % 1 - 0.5)) * 0.85)
     if look.pattern == "checked":
-        lines = smoothstep(0.24, 0.32, np.abs((y * 4.5) % 1 - 0.5)) + smoothstep(0.24, 0.32, np.abs((x * 4.5) % 1 - 0.5))
+        lines = smoothstep(0.24, 0.32, np.abs((y * 4.5) % 1 - 0.5)) + smoothstep(
+            0.24, 0.32, np.abs((x * 4.5) % 1 - 0.5)
+        )
         mix(color, other, 0.36 * lines)
     folds = noise(x * 0.6 + 0.3, y * 0.35 + z, 60.0)
     grain = noise(x, y + z, 640.0)
@@ -301,7 +297,7 @@ def _stretched_noise(rng: np.random.Generator, size: int, texels: float) -> np.n
 
 
 def eyeball(point: np.ndarray, sight: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Unit vectors [n,3] from the eyeball's centre to where sight lines through head-space points [n,3] meet it."""
+    """Unit vectors [n,3] from the eyeball's centre to where sight lines through points [n,3] meet it."""
     offset = point - centre
     along = offset @ sight
     under = np.maximum(along**2 - (offset**2).sum(1) + EYE_RADIUS**2, 0)
@@ -310,5 +306,5 @@ def eyeball(point: np.ndarray, sight: np.ndarray, centre: np.ndarray) -> np.ndar
 
 
 def eye_coordinates(canonical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(u, v) of canonical points in their side's eye: u in -1..1 from inner to outer corner, v over the centre."""
+    """(u, v) of canonical points in their side's eye: u -1..1 from inner to outer corner, v over the centre."""
     return (np.abs(canonical[:, 0]) - EYE[0]) / EYE_HALF_WIDTH, canonical[:, 1] - EYE[1]

@@ -59,9 +59,7 @@ class Video:
                         yield time, self._shown(frame)
             except av.FFmpegError as error:
                 said = f" of {self.announced}" if self.announced else ""
-                self.damage = (
-                    f"{self.path.name} is damaged ({error.strerror}): {count}{said} frames could be read"
-                )
+                self.damage = f"{self.path.name} is damaged ({error.strerror}): {count}{said} frames could be read"
                 warnings.warn(self.damage + ", the rest is left out", stacklevel=2)
 
     def _shown(self, frame: av.VideoFrame) -> np.ndarray:
@@ -97,9 +95,7 @@ def open_video(path: Path) -> Video:
             return Video(path, width, height, Fraction(rate), stream.frames, audio)
     except (av.FFmpegError, StopIteration) as error:
         reason = getattr(error, "strerror", None) or "no frame in it"
-        raise UserError(
-            f"{path} cannot be read as a video ({reason}); it may be cut off or no video"
-        ) from None
+        raise UserError(f"{path} cannot be read as a video ({reason}); it may be cut off or no video") from None
 
 
 def constant_rate_map(times: np.ndarray, frame_rate: Fraction) -> np.ndarray:

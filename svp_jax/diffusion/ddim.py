@@ -59,18 +59,14 @@ class TemporalWeights:
         return changes & (first <= step) & (step <= last)
 
 
-def predicted_clean_and_noise(
-    step: Schedule, latent: jax.Array, output: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def predicted_clean_and_noise(step: Schedule, latent: jax.Array, output: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(x0, epsilon) that the network's `output` at `latent` stands for; `step` is one slice of a Schedule."""
     if step.prediction_type == "epsilon":
         return (latent - step.noise * output) / step.signal, output
     return step.signal * latent - step.noise * output, step.signal * output + step.noise * latent
 
 
-def ddim_step(
-    step: Schedule, latent: jax.Array, output: jax.Array, fresh: jax.Array | None = None
-) -> jax.Array:
+def ddim_step(step: Schedule, latent: jax.Array, output: jax.Array, fresh: jax.Array | None = None) -> jax.Array:
     """The latent one step cleaner.
 
     Args:

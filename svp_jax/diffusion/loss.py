@@ -6,17 +6,13 @@ import jax.numpy as jnp
 from svp_jax.diffusion.schedule import TrainingSchedule
 
 
-def add_noise(
-    schedule: TrainingSchedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
-) -> jax.Array:
+def add_noise(schedule: TrainingSchedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array) -> jax.Array:
     """x_t = sqrt(alpha_bar) latents + sqrt(1 - alpha_bar) noise; both [B, ...], timesteps int [B]."""
     signal, level = _levels(schedule, timesteps, latents.ndim)
     return signal * latents + level * noise
 
 
-def velocity(
-    schedule: TrainingSchedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array
-) -> jax.Array:
+def velocity(schedule: TrainingSchedule, latents: jax.Array, noise: jax.Array, timesteps: jax.Array) -> jax.Array:
     """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) latents (Salimans and Ho, arXiv 2202.00512)."""
     signal, level = _levels(schedule, timesteps, latents.ndim)
     return signal * noise - level * latents

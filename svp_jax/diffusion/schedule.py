@@ -153,9 +153,7 @@ class Schedule:
     stochastic: bool  # eta > 0: fresh noise is drawn, so a key is needed
 
     @classmethod
-    def from_config(
-        cls, config: dict | str | Path | SchedulerConfig, num_steps: int, eta: float = 0.0
-    ) -> "Schedule":
+    def from_config(cls, config: dict | str | Path | SchedulerConfig, num_steps: int, eta: float = 0.0) -> "Schedule":
         """The DDIM steps for a scheduler's dict or the path of its JSON.
 
         As in diffusers, the step after t is t - num_train_timesteps // num_steps whatever the spacing, and
@@ -190,9 +188,7 @@ class Schedule:
         return self.timesteps.shape[0]
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=("signal", "noise", "snr"), meta_fields=("prediction_type",)
-)
+@partial(jax.tree_util.register_dataclass, data_fields=("signal", "noise", "snr"), meta_fields=("prediction_type",))
 @dataclass(frozen=True)
 class TrainingSchedule:
     """The noise levels of all training timesteps: float32 [num_train_timesteps] arrays, cleanest first."""

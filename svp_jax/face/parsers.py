@@ -63,9 +63,7 @@ def read_description(path: Path) -> ParserDescription:
             "classes": tuple(content["classes"]),
         }
     except KeyError as error:
-        raise UserError(
-            f"--parser {path}: {error.args[0]} is missing; see {SHIPPED.name} for an example"
-        ) from None
+        raise UserError(f"--parser {path}: {error.args[0]} is missing; see {SHIPPED.name} for an example") from None
     except (TypeError, AttributeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -80,9 +78,7 @@ def read_description(path: Path) -> ParserDescription:
             raise UserError(f"--parser {path}: {name} is {fields[name]!r}, allowed are {', '.join(values)}")
     unknown = sorted({str(name) for name in fields["classes"]} - {*COARSE, "ignore"})
     if unknown:
-        raise UserError(
-            f"--parser {path}: unknown classes {unknown}, allowed are {', '.join(COARSE)}, ignore"
-        )
+        raise UserError(f"--parser {path}: unknown classes {unknown}, allowed are {', '.join(COARSE)}, ignore")
     return ParserDescription(path, **fields)
 
 
@@ -127,14 +123,10 @@ def onnx_parser(description: ParserDescription) -> Parser:
     # Threads that spin while they wait take the cores from decoding and encoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(
-            str(description.model), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(str(description.model), options, providers=["CPUExecutionProvider"])
     # onnxruntime's exceptions have no common base but Exception.
     except Exception as error:
-        raise UserError(
-            f"{description.model} cannot be loaded by onnxruntime ({_first_line(error)})"
-        ) from None
+        raise UserError(f"{description.model} cannot be loaded by onnxruntime ({_first_line(error)})") from None
     name = session.get_inputs()[0].name
     mean, std = (np.array(values, np.float32) for values in (description.mean, description.std))
 
@@ -145,13 +137,11 @@ def onnx_parser(description: ParserDescription) -> Parser:
         ordered = resized if description.channels == "rgb" else resized[..., ::-1]
         batch = ((ordered.astype(np.float32) / 255 - mean) / std)[None]
         try:
-            output = session.run(
-                None, {name: batch.transpose(0, 3, 1, 2) if description.layout == "nchw" else batch}
-            )[0][0]
+            output = session.run(None, {name: batch.transpose(0, 3, 1, 2) if description.layout == "nchw" else batch})[
+                0
+            ][0]
         except Exception as error:
-            raise UserError(
-                f"{description.path}: {description.model.name} refuses it ({_first_line(error)})"
-            ) from None
+            raise UserError(f"{description.path}: {description.model.name} refuses it ({_first_line(error)})") from None
         maps = output.transpose(1, 2, 0) if description.layout == "nchw" else output
         if maps.shape[-1] != len(description.classes):
             raise UserError(

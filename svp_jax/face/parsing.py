@@ -26,12 +26,12 @@ def parsing_labels(scores: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         landmarks: [478, 3] in pixels of the picture.
     """
     size = len(scores)
-    face = mesh.region(landmarks, mesh.FACE_OVAL, size, smooth=True) > 127
+    face = mesh.region(landmarks, mesh.FACE_OVAL, size) > 127
     labels = _TO_LABEL[scores.argmax(axis=-1)]
     for label in (_CLOTHES, _HAIR):
-        _drop_specks(labels, label, size)
+        _drop_specks(labels, label)
     labels[~_component_with(labels > 0, face)] = 0
-    _close_holes(labels, scores)
+    _close_holes(labels)
     # Inside the oval all is face, but hair that hangs over the forehead, glasses and beard stay. The oval ends
     # below the hairline: skin above the brows is forehead.
     brows = landmarks[[*mesh.RIGHT_BROW, *mesh.LEFT_BROW], 1].min()
@@ -53,20 +53,17 @@ def guessed_scores(landmarks: np.ndarray, size: int) -> np.ndarray:
     down, across = chin - top, left - right
     scores = np.zeros((size, size, len(COARSE)), np.float32)
     scores[..., 0] = 0.5
-    neck, hair = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
     middle = (top + chin) / 2
     below = np.array([0, size], float)
     corners = [middle - 0.36 * across, middle + 0.36 * across]
-    mesh.fill(neck, np.array([*corners, corners[1] + below, corners[0] + below]))
+    neck = mesh.coverage(np.array([*corners, corners[1] + below, corners[0] + below]), size) > 127
     # An ellipse about the upper head; the part below the ears is left to the neck.
     angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     centre = top + 0.22 * down
-    mesh.fill(
-        hair, centre + 0.64 * np.cos(angles)[:, None] * across + 0.50 * np.sin(angles)[:, None] * np.abs(down)
-    )
-    scores[neck > 0, COARSE.index("skin")] = 0.8
-    scores[hair > 0, COARSE.index("hair")] = 1.0
-    face = mesh.region(landmarks, mesh.FACE_OVAL, size) > 0
+    mesh.fill(hair, centre + 0.64 * np.cos(angles)[:, None] * across + 0.50 * np.sin(angles)[:, None] * np.abs(down))
+    scores[neck, COARSE.index("skin")] = 0.8
+    scores[hair, COARSE.index("hair")] = 1.0
+    face = mesh.region(landmarks, mesh.FACE_OVAL, size) > 127
     scores[face, COARSE.index("hair")] = 0
     scores[face, COARSE.index("skin")] = 1.0
     return scores
@@ -89,33 +86,27 @@ def _component_with(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     return numbers == np.bincount(inside).argmax() if len(inside) else np.zeros_like(mask)
 
 
-def _drop_specks(labels: np.ndarray, label: int, size: int) -> None:
-    _count, numbers, stats, _ = cv2.connectedComponentsWithStats(
-        (labels == label).astype(np.uint8), connectivity=4
-    )
-    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < SPECK * size * size)
-    small = small[small > 0]
-    if len(small):
-        specks = np.isin(numbers, small)
-        # What surrounds the speck: skin on a cheek, background on a wall.
-        around = cv2.dilate(specks.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~specks
-        touches_skin = (
-            cv2.dilate((around & (labels == _SKIN)).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        )
-        on_skin = np.isin(numbers, np.unique(numbers[specks & touches_skin]))
-        labels[specks] = 0
-        labels[specks & on_skin] = _SKIN
+def _drop_specks(labels: np.ndarray, label: int) -> None:
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8), connectivity=4)
+    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < SPECK * labels.size)
+    _take_nearest(labels, np.isin(numbers, small[small > 0]))
 
 
-def _close_holes(labels: np.ndarray, scores: np.ndarray) -> None:
-    size = len(labels)
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
-        (labels == 0).astype(np.uint8), connectivity=4
-    )
-    if count < 2:
-        return
+def _close_holes(labels: np.ndarray) -> None:
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats((labels == 0).astype(np.uint8), connectivity=4)
     x, y, width, height, area = stats.T
-    touches_edge = (x == 0) | (y == 0) | (x + width == size) | (y + height == size)
-    holes = np.flatnonzero((area < HOLE * size * size) & ~touches_edge)
-    inside = np.isin(numbers, holes[holes > 0])
-    labels[inside] = _TO_LABEL[1 + scores[inside][:, 1:].argmax(axis=-1)]
+    touches_edge = (x == 0) | (y == 0) | (x + width == len(labels)) | (y + height == len(labels))
+    holes = np.flatnonzero((area < HOLE * labels.size) & ~touches_edge)
+    _take_nearest(labels, np.isin(numbers, holes[holes > 0]))
+
+
+def _take_nearest(labels: np.ndarray, where: np.ndarray) -> None:
+    """Replaces the labels `where` by the nearest of the others, in place."""
+    if not where.any() or where.all():
+        return
+    _, nearest = cv2.distanceTransformWithLabels(
+        where.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    label_of = np.zeros(nearest.max() + 1, np.uint8)
+    label_of[nearest[~where]] = labels[~where]
+    labels[where] = label_of[nearest[where]]

@@ -1,8 +1,8 @@
 """A z-buffered triangle rasterizer in NumPy: no loop over triangles, the same picture every time.
 
-Each triangle is cut into pixel rows and each row into one span of pixels. A span's end is computed from the edge
-alone, from its upper vertex downwards, so two triangles that share an edge agree on it to the last bit: a pixel
-centre on or near that edge belongs to exactly one of them (no cracks, nothing drawn twice).
+Each triangle is cut into pixel rows and each row into one span of pixels. A span's end is computed from the
+edge alone, from its upper vertex downwards, so two triangles that share an edge agree on it to the last bit: a
+pixel centre on or near that edge belongs to exactly one of them (no cracks, nothing drawn twice).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Fragments:
 
     Attributes:
         triangle: int32 [H,W], the index of the nearest triangle, -1 where there is none.
-        barycentric: float32 [H,W,3], weights of its three corners (non-negative, sum 1), 0 where there is none.
+        barycentric: float32 [H,W,3], weights of its corners (non-negative, sum 1), 0 where there is none.
         depth: float32 [H,W], z of the surface, inf where there is none.
     """
 
@@ -31,8 +31,8 @@ def rasterize(vertices: np.ndarray, triangles: np.ndarray, height: int, width: i
     """Finds the nearest triangle at the centre of every pixel.
 
     Args:
-        vertices: [V,3], x (pixels, right), y (pixels, down; pixel centres at integer + 0.5), depth (small is near).
-        triangles: int [T,3] vertex indices; both faces are drawn. A corner that is not finite drops its triangle.
+        vertices: [V,3], x (pixels, right), y (pixels, down; centres at integer + 0.5), depth (small is near).
+        triangles: int [T,3] vertex indices; both faces are drawn; a corner that is not finite drops it.
         height, width: size of the picture; what lies outside is cut off.
 
     Raises:
@@ -96,7 +96,7 @@ def gather(
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Unit normals [V,3]: the mean of the adjacent faces' (b-a) x (c-a), weighted by area; zero where undefined."""
+    """Unit normals [V,3]: mean of the adjacent faces' (b-a) x (c-a), weighted by area; 0 where undefined."""
     vertices, triangles = _checked(vertices, triangles)
     a, b, c = vertices[triangles[:, 0]], vertices[triangles[:, 1]], vertices[triangles[:, 2]]
     u, v = b - a, c - a
@@ -110,14 +110,15 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     )
     index = triangles.T.ravel()
     total = np.stack(
-        [np.bincount(index, weights=np.tile(face[:, k], 3), minlength=len(vertices)) for k in range(3)], axis=1
+        [np.bincount(index, weights=np.tile(face[:, k], 3), minlength=len(vertices)) for k in range(3)],
+        axis=1,
     )
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return np.divide(total, length, out=np.zeros_like(total), where=length > 1e-12)
 
 
 def render_normals(vertices: np.ndarray, triangles: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Smooth normals as colours: uint8 [H,W,3], (n + 1) / 2 with x right, y up, z to the viewer; black where empty.
+    """Smooth normals as colours: uint8 [H,W,3], (n + 1) / 2 with x right, y up, z to the viewer; else black.
 
     Triangles that face the viewer must wind counter-clockwise on the screen.
     """
@@ -127,7 +128,7 @@ def render_normals(vertices: np.ndarray, triangles: np.ndarray, height: int, wid
 
 
 def color_normals(normals: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Normals [..,3] (x right, y up, z to the viewer; any length) as uint8 colours, black where not `covered`."""
+    """Normals [..,3] (x right, y up, z to the viewer; any length) as uint8 colours, else black."""
     length = np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
     colors = np.rint((normals / length + 1) * 127.5).astype(np.uint8)
     return colors * covered[..., None].astype(np.uint8)

@@ -92,9 +92,7 @@ def find_shots(landmarks: np.ndarray, cut: np.ndarray) -> np.ndarray:
     return np.where(found, np.cumsum(begins) - 1, -1).astype(np.int32)
 
 
-def smooth_landmarks(
-    landmarks: np.ndarray, motion: np.ndarray, shot: np.ndarray, sigma: float = SIGMA
-) -> np.ndarray:
+def smooth_landmarks(landmarks: np.ndarray, motion: np.ndarray, shot: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     """The landmarks float32 [N, L, 3] with the tracker's noise averaged away, shot by shot.
 
     Args:

@@ -53,9 +53,7 @@ class FaceTracker:
         picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         result = self._landmarker.detect_for_video(picture, self._last_stamp)
         faces = []
-        parts = zip(
-            result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True
-        )
+        parts = zip(result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True)
         for points, shapes, matrix in parts:
             # Depth is given in units of the frame's width, as x is.
             landmarks = np.array([(p.x * width, p.y * height, p.z * width) for p in points], np.float32)
@@ -91,9 +89,7 @@ def face_tracker(model: Path | None = None) -> Iterator[FaceTracker]:
         landmarker = FaceLandmarker.create_from_options(options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is not a usable face landmarker model ({reason}); download it again"
-        ) from None
+        raise UserError(f"{path} is not a usable face landmarker model ({reason}); download it again") from None
     with contextlib.closing(landmarker):
         yield FaceTracker(landmarker)
 

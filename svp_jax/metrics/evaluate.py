@@ -101,9 +101,7 @@ def summary(report: Path) -> str:
     for name, regions in manifest["scores"].items():
         for region, values in regions.items():
             cells = [
-                format(values[metric], spec)
-                if values[metric] is not None
-                else format("-", f">{spec.split('.')[0]}")
+                format(values[metric], spec) if values[metric] is not None else format("-", f">{spec.split('.')[0]}")
                 for metric, spec in formats.items()
             ]
             lines.append(f"{name:16}{region:6}{''.join(cells)}")
@@ -152,17 +150,13 @@ def _training_capture(subject: Source, reference: Source) -> Capture:
     if not len(training.train_indices):
         raise UserError(f"{training.folder} has no frame with a face in its training split")
     if training.size != reference.height:
-        raise UserError(
-            f"{training.folder} is {training.size} pixels wide, {reference.path} {reference.width}"
-        )
+        raise UserError(f"{training.folder} is {training.size} pixels wide, {reference.path} {reference.width}")
     return training
 
 
 def _score(name: str, comparison: Comparison) -> Scores:
     numbers = np.arange(len(comparison.pairs.subject))
-    pictures = tqdm(
-        comparison.candidates[name](numbers), desc=f"score {name}", total=len(numbers), unit="frame"
-    )
+    pictures = tqdm(comparison.candidates[name](numbers), desc=f"score {name}", total=len(numbers), unit="frame")
     return score(pictures, comparison.references(numbers), comparison.masks(), comparison.pairs.follows)
 
 

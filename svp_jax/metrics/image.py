@@ -19,7 +19,7 @@ def mse(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None
 
 
 def psnr(image: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Peak signal to noise ratio in dB for a peak of 1; infinite for equal pictures; takes what `mse` takes."""
+    """Peak signal to noise ratio in dB for a peak of 1; infinite for equal pictures. Same arguments."""
     return decibels(mse(image, reference, mask))
 
 

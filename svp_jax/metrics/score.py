@@ -31,7 +31,8 @@ def score(
     regions = ("full",) if masks is None else ("full", "face")
     scores = {region: {metric: np.full(len(follows), np.nan) for metric in METRICS} for region in regions}
     before = None
-    frames = zip(images, references, masks or [None] * len(follows), follows, strict=True)
+    masks = [None] * len(follows) if masks is None else masks
+    frames = zip(images, references, masks, follows, strict=True)
     for number, (image, reference, mask, follow) in enumerate(frames):
         image, reference = image / 255.0, reference / 255.0
         errors, similarity = squared_error_map(image, reference), ssim_map(image, reference)

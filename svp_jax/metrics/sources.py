@@ -87,9 +87,7 @@ def open_source(path: Path) -> Source:
         raise UserError(f"{path} has no avatar.mp4 to score; render it with both stages")
     opened = _open_video(path / "avatar.mp4")
     if opened.count != len(manifest["frames"]):
-        raise UserError(
-            f"{opened.path} has {opened.count} frames, render.json {len(manifest['frames'])}; render again"
-        )
+        raise UserError(f"{opened.path} has {opened.count} frames, render.json {len(manifest['frames'])}; render again")
     return Source(
         path,
         "render",

@@ -18,9 +18,7 @@ def smoothness(images: np.ndarray, references: np.ndarray, masks: np.ndarray | N
         float64 [N - 1]; NaN where both masks are empty.
     """
     if images.shape != references.shape:
-        raise ValueError(
-            f"images are {images.shape}, references {references.shape}: they must have one shape"
-        )
+        raise ValueError(f"images are {images.shape}, references {references.shape}: they must have one shape")
     differences = np.abs(np.diff(images - references, axis=0))
     either = [None] * len(differences) if masks is None else masks[1:] | masks[:-1]
     return np.array([masked_mean(*pair) for pair in zip(differences, either, strict=True)])

@@ -15,8 +15,8 @@ VAE_NORM_EPS = 1e-6
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int, causal: bool = False) -> jax.Array:
     """Multi-head attention, [B,T,D], [B,S,D], [B,S,D] -> [B,T,D], scaled by (D/heads)**-0.5.
 
-    Logits accumulate in float32 from queries and keys in their own dtype, which equals upcasting those first; so a
-    config's `upcast_attention` is honoured always.
+    Logits accumulate in float32 from queries and keys in their own dtype, which equals upcasting those
+    first; so a config's `upcast_attention` is honoured always.
     """
     split = lambda x: x.reshape(*x.shape[:2], heads, -1)  # noqa: E731
     if jax.default_backend() == "cpu":
@@ -87,9 +87,7 @@ class SpatialTransformer(nnx.Module):
     The projections are 1x1 convolutions on disk in SD 1.x and dense layers in SD 2.x; here they are dense.
     """
 
-    def __init__(
-        self, channels: int, context_channels: int, heads: int, groups: int, *, dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, channels: int, context_channels: int, heads: int, groups: int, *, dtype, rngs: nnx.Rngs):
         self.norm = group_norm(channels, groups, TRANSFORMER_GROUP_NORM_EPS, dtype=dtype, rngs=rngs)
         self.proj_in = linear(channels, channels, dtype=dtype, rngs=rngs)
         self.block = TransformerBlock(channels, context_channels, heads, dtype=dtype, rngs=rngs)

@@ -11,7 +11,7 @@ from flax import nnx
 from svp_jax.errors import UserError
 from svp_jax.models import config as reader
 from svp_jax.models.attention import attend
-from svp_jax.models.layers import layer_norm, linear
+from svp_jax.models.layers import layer_norm, linear, uniform
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -58,9 +58,7 @@ class TextEncoderConfig:
         # Every other key of a transformers config is bookkeeping of the library or of its training.
         only = {"model_type": ("clip_text_model",)}
         values = reader.read_keys(name, json, defaults, only, None)
-        sizes = [
-            key for key in defaults if key not in ("hidden_act", "layer_norm_eps") and not key.endswith("_id")
-        ]
+        sizes = [key for key in defaults if key not in ("hidden_act", "layer_norm_eps") and not key.endswith("_id")]
         for key in sizes:
             reader.positive_int(name, key, values[key])
         if values["hidden_size"] % values["num_attention_heads"]:
@@ -70,8 +68,7 @@ class TextEncoderConfig:
             )
         if values["hidden_act"] not in ACTIVATIONS:
             raise UserError(
-                f"{name} config: hidden_act is {values['hidden_act']!r}, "
-                f"only {' or '.join(ACTIVATIONS)} is supported"
+                f"{name} config: hidden_act is {values['hidden_act']!r}, only {' or '.join(ACTIVATIONS)} is supported"
             )
         values["layer_norm_eps"] = reader.positive_float(name, "layer_norm_eps", values["layer_norm_eps"])
         return cls(**values)
@@ -114,24 +111,21 @@ class TextEncoder(nnx.Module):
     def __init__(self, config: TextEncoderConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.config = config
         self.dtype = dtype
-        init = nnx.initializers.normal(0.02)
+        # Uniform with the standard deviation of CLIP's own start, 0.02.
+        init = lambda key, shape, dtype: uniform(key, shape, 0.02 * 3**0.5).astype(dtype)  # noqa: E731
         embed = lambda count: nnx.Embed(  # noqa: E731
             count, config.hidden_size, embedding_init=init, dtype=dtype, param_dtype=jnp.float32, rngs=rngs
         )
         self.token_embedding = embed(config.vocab_size)
         self.position_embedding = embed(config.max_position_embeddings)
-        self.layers = nnx.List(
-            [TextLayer(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)]
-        )
+        self.layers = nnx.List([TextLayer(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)])
         self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, dtype=dtype, rngs=rngs)
 
     def __call__(self, token_ids: jax.Array) -> jax.Array:
         """[B,T] token ids, padded (T = 77 in Stable Diffusion) -> [B,T,D]; there is no padding mask."""
         length = token_ids.shape[1]
         if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"token_ids has {length} tokens, allowed are {self.config.max_position_embeddings}"
-            )
+            raise ValueError(f"token_ids has {length} tokens, allowed are {self.config.max_position_embeddings}")
         x = self.token_embedding(token_ids) + self.position_embedding(jnp.arange(length))[None]
         for layer in self.layers:
             x = layer(x)

@@ -27,18 +27,14 @@ def read_keys(
     """
     for key, allowed in only.items():
         value = _frozen(json.get(key, allowed[0]))
-        if not any(
-            value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in allowed
-        ):
+        if not any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in allowed):
             choices = " or ".join(repr(choice) for choice in allowed)
             raise UserError(f"{name} config: {key} is {json[key]!r}, only {choices} is supported")
     if unused is not None:
         known = defaults.keys() | only.keys() | unused
         for key, value in json.items():
             if key not in known and not key.startswith("_") and value is not None:
-                raise UserError(
-                    f"{name} config: unknown key {key} = {value!r}; this program cannot honour it"
-                )
+                raise UserError(f"{name} config: unknown key {key} = {value!r}; this program cannot honour it")
     return {key: _frozen(json.get(key, default)) for key, default in defaults.items()}
 
 
@@ -69,9 +65,7 @@ def positive_ints(name: str, key: str, value: Any, length: int | None = None) ->
 def block_types(name: str, key: str, value: Any, allowed: tuple[str, ...], length: int) -> tuple[str, ...]:
     """A tuple of `length` block type names out of `allowed`, else UserError naming the key."""
     if not isinstance(value, tuple) or len(value) != length or not all(item in allowed for item in value):
-        raise UserError(
-            f"{name} config: {key} is {value!r}, a list of {length} out of {', '.join(allowed)} is needed"
-        )
+        raise UserError(f"{name} config: {key} is {value!r}, a list of {length} out of {', '.join(allowed)} is needed")
     return value
 
 

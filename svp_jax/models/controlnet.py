@@ -50,9 +50,7 @@ class ControlNetConfig(EncoderConfig):
         channels = values["conditioning_embedding_out_channels"]
         return cls(
             **encoder_fields(name, values),
-            conditioning_channels=reader.positive_int(
-                name, "conditioning_channels", values["conditioning_channels"]
-            ),
+            conditioning_channels=reader.positive_int(name, "conditioning_channels", values["conditioning_channels"]),
             conditioning_embedding_out_channels=reader.positive_ints(
                 name, "conditioning_embedding_out_channels", channels
             ),
@@ -128,9 +126,7 @@ class ControlNet(nnx.Module):
         b, h, w, _ = sample.shape
         expected = (b, factor * h, factor * w, self.config.conditioning_channels)
         if condition.shape != expected:
-            raise ValueError(
-                f"condition has shape {condition.shape}, with sample {sample.shape} it must be {expected}"
-            )
+            raise ValueError(f"condition has shape {condition.shape}, with sample {sample.shape} it must be {expected}")
         time = self.time_embedding(timesteps)
         text = text.astype(self.dtype)
 
@@ -142,9 +138,7 @@ class ControlNet(nnx.Module):
         x = self.mid_block(x, time, text)
 
         scale = jnp.asarray(scale, self.dtype)
-        residuals = tuple(
-            zero(skip) * scale for zero, skip in zip(self.controlnet_down_blocks, skips, strict=True)
-        )
+        residuals = tuple(zero(skip) * scale for zero, skip in zip(self.controlnet_down_blocks, skips, strict=True))
         return residuals, self.controlnet_mid_block(x) * scale
 
 

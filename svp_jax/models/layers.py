@@ -1,14 +1,30 @@
 """Layers that the networks share; eps, padding and variance are given here, never a framework's default."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-
-# PyTorch's own start for Linear and Conv2d: uniform in +-1/sqrt(fan_in).
-_torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 SAME_3X3: Padding = ((1, 1), (1, 1))
+
+
+def uniform_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """PyTorch's own start for Linear and Conv2d: uniform in +-1/sqrt(fan_in), outputs on the last axis."""
+    return uniform(key, shape, math.prod(shape[:-1]) ** -0.5).astype(dtype)
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
+    """Float32 numbers in [-bound, bound).
+
+    Outside of jit NumPy draws them: XLA compiles a generator for each shape, half a minute for a small UNet.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return jnp.asarray(generator.random(shape, np.float32) * (2 * bound) - bound)
 
 
 def linear(features_in: int, features_out: int, *, bias: bool = True, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -17,7 +33,7 @@ def linear(features_in: int, features_out: int, *, bias: bool = True, dtype, rng
         features_in,
         features_out,
         use_bias=bias,
-        kernel_init=_torch_uniform,
+        kernel_init=uniform_init,
         dtype=dtype,
         param_dtype=jnp.float32,
         dot_general=_dot_rows,
@@ -90,7 +106,7 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         """`size` is 1 or 3; `padding` counts for 3; `zero` starts kernel and bias at zero (ControlNet)."""
-        init = nnx.initializers.zeros_init() if zero else _torch_uniform
+        init = nnx.initializers.zeros_init() if zero else uniform_init
         self.kernel = nnx.Param(init(rngs.params(), (size, size, channels_in, channels_out), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
         self.stride = stride

@@ -128,9 +128,7 @@ def encoder_fields(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "layers_per_block": reader.positive_int(name, "layers_per_block", values["layers_per_block"]),
         "num_heads": heads,
-        "cross_attention_dim": reader.positive_int(
-            name, "cross_attention_dim", values["cross_attention_dim"]
-        ),
+        "cross_attention_dim": reader.positive_int(name, "cross_attention_dim", values["cross_attention_dim"]),
         "norm_num_groups": groups,
         "norm_eps": reader.positive_float(name, "norm_eps", values["norm_eps"]),
         "use_linear_projection": bool(values["use_linear_projection"]),
@@ -171,9 +169,7 @@ class UNetConfig(EncoderConfig):
             **self.encoder_json(),
             "out_channels": self.out_channels,
             "up_block_types": list(self.up_block_types),
-            "sample_size": list(self.sample_size)
-            if isinstance(self.sample_size, tuple)
-            else self.sample_size,
+            "sample_size": list(self.sample_size) if isinstance(self.sample_size, tuple) else self.sample_size,
         }
 
 
@@ -185,9 +181,7 @@ class DownBlock(nnx.Module):
         cross = config.down_block_types[level] == CROSS_DOWN
         widths = [channels_in] + [channels] * (config.layers_per_block - 1)
         self.resnets = nnx.List([resnet(config, width, channels, dtype=dtype, rngs=rngs) for width in widths])
-        self.attentions = nnx.List(
-            [transformer(config, level, dtype=dtype, rngs=rngs) for _ in widths if cross]
-        )
+        self.attentions = nnx.List([transformer(config, level, dtype=dtype, rngs=rngs) for _ in widths if cross])
         self.has_downsample = level < len(config.block_out_channels) - 1
         if self.has_downsample:
             self.downsample = Conv(channels, channels, 3, stride=2, dtype=dtype, rngs=rngs)
@@ -211,9 +205,7 @@ class MidBlock(nnx.Module):
 
     def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
         channels = config.block_out_channels[-1]
-        self.resnets = nnx.List(
-            [resnet(config, channels, channels, dtype=dtype, rngs=rngs) for _ in range(2)]
-        )
+        self.resnets = nnx.List([resnet(config, channels, channels, dtype=dtype, rngs=rngs) for _ in range(2)])
         self.attention = transformer(config, -1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, time: jax.Array, text: jax.Array) -> jax.Array:
@@ -240,9 +232,7 @@ class UpBlock(nnx.Module):
         hidden = [channels_in] + [channels] * (len(skip_channels) - 1)
         widths = [a + b for a, b in zip(hidden, skip_channels, strict=True)]
         self.resnets = nnx.List([resnet(config, width, channels, dtype=dtype, rngs=rngs) for width in widths])
-        self.attentions = nnx.List(
-            [transformer(config, level, dtype=dtype, rngs=rngs) for _ in widths if cross]
-        )
+        self.attentions = nnx.List([transformer(config, level, dtype=dtype, rngs=rngs) for _ in widths if cross])
         self.has_upsample = level > 0
         if self.has_upsample:
             self.upsample = Conv(channels, channels, 3, dtype=dtype, rngs=rngs)
@@ -256,9 +246,7 @@ class UpBlock(nnx.Module):
         return self.upsample(upsample_nearest(x)) if self.has_upsample else x
 
 
-def resnet(
-    config: EncoderConfig, channels_in: int, channels_out: int, *, dtype, rngs: nnx.Rngs
-) -> ResnetBlock:
+def resnet(config: EncoderConfig, channels_in: int, channels_out: int, *, dtype, rngs: nnx.Rngs) -> ResnetBlock:
     """A resnet with time features under the config's normalisation."""
     return ResnetBlock(
         channels_in,
@@ -308,8 +296,7 @@ def check_sample(config: EncoderConfig, sample: jax.Array) -> None:
         or sample.shape[2] % factor
     ):
         raise ValueError(
-            f"sample has shape {sample.shape}, allowed is [B,h,w,{config.in_channels}], "
-            f"h and w multiples of {factor}"
+            f"sample has shape {sample.shape}, allowed is [B,h,w,{config.in_channels}], h and w multiples of {factor}"
         )
 
 
@@ -331,9 +318,7 @@ class UNet(nnx.Module):
             used = [skips.pop() for _ in range(config.layers_per_block + 1)]
             self.up_blocks.append(UpBlock(config, level, width, used, dtype=dtype, rngs=rngs))
             width = channels[level]
-        self.conv_norm_out = group_norm(
-            width, config.norm_num_groups, config.norm_eps, dtype=dtype, rngs=rngs
-        )
+        self.conv_norm_out = group_norm(width, config.norm_num_groups, config.norm_eps, dtype=dtype, rngs=rngs)
         self.conv_out = Conv(width, config.out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(

@@ -65,8 +65,7 @@ class VAEConfig:
         groups = reader.positive_int(name, "norm_num_groups", values["norm_num_groups"])
         if any(width % groups for width in channels):
             raise UserError(
-                f"{name} config: block_out_channels {list(channels)} must be multiples of "
-                f"norm_num_groups ({groups})"
+                f"{name} config: block_out_channels {list(channels)} must be multiples of norm_num_groups ({groups})"
             )
         for key, kind in (("down_block_types", DOWN), ("up_block_types", UP)):
             reader.block_types(name, key, values[key], (kind,), len(channels))
@@ -97,9 +96,7 @@ class MidBlock(nnx.Module):
 
     def __init__(self, config: VAEConfig, *, dtype, rngs: nnx.Rngs):
         channels = config.block_out_channels[-1]
-        self.resnets = nnx.List(
-            [_resnet(config, channels, channels, dtype=dtype, rngs=rngs) for _ in range(2)]
-        )
+        self.resnets = nnx.List([_resnet(config, channels, channels, dtype=dtype, rngs=rngs) for _ in range(2)])
         self.attention = VAEAttention(channels, config.norm_num_groups, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -121,9 +118,7 @@ class Level(nnx.Module):
         rngs,
     ):
         widths = [channels_in] + [channels] * (layers - 1)
-        self.resnets = nnx.List(
-            [_resnet(config, width, channels, dtype=dtype, rngs=rngs) for width in widths]
-        )
+        self.resnets = nnx.List([_resnet(config, width, channels, dtype=dtype, rngs=rngs) for width in widths])
         self.resize = resize
         if resize == "down":
             # The reference pads only right and bottom here, unlike the UNet.
@@ -154,9 +149,7 @@ class Encoder(nnx.Module):
                 Level(config, before, width, config.layers_per_block, resize, dtype=dtype, rngs=rngs)
             )
         self.mid_block = MidBlock(config, dtype=dtype, rngs=rngs)
-        self.conv_norm_out = group_norm(
-            channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs
-        )
+        self.conv_norm_out = group_norm(channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs)
         self.conv_out = Conv(channels[-1], 2 * config.latent_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -180,9 +173,7 @@ class Decoder(nnx.Module):
             self.up_blocks.append(
                 Level(config, before, width, config.layers_per_block + 1, resize, dtype=dtype, rngs=rngs)
             )
-        self.conv_norm_out = group_norm(
-            channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs
-        )
+        self.conv_norm_out = group_norm(channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs)
         self.conv_out = Conv(channels[-1], config.out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -211,9 +202,7 @@ class VAE(nnx.Module):
         """
         factor = self.config.factor
         if image.ndim != 4 or image.shape[1] % factor or image.shape[2] % factor:
-            raise ValueError(
-                f"image has shape {image.shape}, allowed is [B,H,W,C] with H and W multiples of {factor}"
-            )
+            raise ValueError(f"image has shape {image.shape}, allowed is [B,H,W,C] with H and W multiples of {factor}")
         mean, logvar = jnp.split(self.quant_conv(self.encoder(image)), 2, axis=-1)
         return mean, jnp.clip(logvar, *LOGVAR_RANGE)
 

@@ -85,9 +85,7 @@ def _parse_span(driver: Capture, frames: str) -> range:
                 "choose a:b with a < b within them"
             )
     else:
-        raise UserError(
-            f"--frames {frames}: allowed are test, train, all, or a:b such as 0:{driver.frame_count}"
-        )
+        raise UserError(f"--frames {frames}: allowed are test, train, all, or a:b such as 0:{driver.frame_count}")
     if not span:
         raise UserError(f"--frames {frames}: {driver.folder} has no such frames; choose all or a:b")
     return span

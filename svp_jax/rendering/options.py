@@ -63,9 +63,7 @@ class RenderOptions:
             _check(name, getattr(self, name), -math.inf, math.inf)
         _check("tau", self.tau, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
-            raise UserError(
-                "--stage outlines only makes parsing maps, --maps driver makes none; leave one out"
-            )
+            raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
         if self.negative_prompt and self.guidance == 1:
             raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
 

@@ -97,9 +97,7 @@ class StageSampler:
         self.channels = networks[1].config.in_channels
         self.carry = None
 
-    def __call__(
-        self, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray) -> tuple[jax.Array, jax.Array]:
         """The next chunk of n <= length frames.
 
         Args:

@@ -19,7 +19,10 @@ def check_batch(batch_size: int, device_count: int) -> None:
 
 def replicate(tree):
     """Adds a leading axis of one copy per local device to every array of `tree`."""
-    return jax.pmap(lambda x: x, in_axes=None, out_axes=0, axis_size=jax.local_device_count())(tree)
+    # pmap wants one mapped argument: the devices' numbers.
+    numbers = np.arange(jax.local_device_count())
+    # The axis name counts: arrays that came over another axis would make the training step compile twice.
+    return jax.pmap(lambda _, x: x, axis_name=AXIS, in_axes=(0, None))(numbers, tree)
 
 
 def first(tree):

@@ -69,17 +69,13 @@ def base_folder(base: str | Path) -> Path:
     """The folder of a base given by path or as "tiny"; UserError where it is none."""
     folder = TINY_BASE if str(base) == "tiny" else Path(base)
     if folder.is_file():
-        raise UserError(
-            f"--base {base} is a file, a folder is needed; make one with `svp convert {base} FOLDER`"
-        )
+        raise UserError(f"--base {base} is a file, a folder is needed; make one with `svp convert {base} FOLDER`")
     if not folder.is_dir():
         raise UserError(f'--base {base}: no such folder; give a Stable Diffusion folder, or "tiny"')
     needed = (*_MODEL_FOLDERS, "tokenizer", "scheduler")
     absent = [name for name in needed if not (folder / name).is_dir()]
     if absent:
-        raise UserError(
-            f"--base {base} is not a Stable Diffusion folder: it has no {', no '.join(absent)} folder"
-        )
+        raise UserError(f"--base {base} is not a Stable Diffusion folder: it has no {', no '.join(absent)} folder")
     return folder
 
 
@@ -94,8 +90,7 @@ def encode_prompts(base: Base, prompts: Sequence[str]) -> jax.Array:
     for prompt, row in zip(prompts, ids, strict=True):
         if len(row) > length:
             raise UserError(
-                f"the prompt {prompt[:40]!r}... has {len(row) - 2} tokens, allowed are "
-                f"{length - 2}; shorten it"
+                f"the prompt {prompt[:40]!r}... has {len(row) - 2} tokens, allowed are {length - 2}; shorten it"
             )
     return _encode(base.text_encoder, jnp.asarray(np.array(ids, np.int32)))
 
@@ -108,15 +103,13 @@ def _encode(text_encoder: TextEncoder, ids: jax.Array) -> jax.Array:
 def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
     from transformers import CLIPTokenizer  # slow to import
 
-    absent = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
-    if absent:
-        raise UserError(f"{folder} has no {' and no '.join(absent)}; download the base again")
+    is_there = lambda *names: all((folder / name).is_file() for name in names)  # noqa: E731
+    if not is_there("vocab.json", "merges.txt") and not is_there("tokenizer.json"):
+        raise UserError(f"{folder} has neither vocab.json and merges.txt nor tokenizer.json; download the base again")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is not a readable CLIP tokenizer ({error}); download the base again"
-        ) from None
+        raise UserError(f"{folder} is not a readable CLIP tokenizer ({error}); download the base again") from None
 
 
 def _read_scheduler(path: Path) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def test_target_is_the_schedules_own_prediction_type():
     latents, noise, _ = batch()
     epsilon, v = TrainingSchedule.from_config(SD), TrainingSchedule.from_config(V)
     np.testing.assert_array_equal(training_target(epsilon, latents, noise, TIMESTEPS), noise)
-    np.testing.assert_array_equal(
-        training_target(v, latents, noise, TIMESTEPS), velocity(v, latents, noise, TIMESTEPS)
-    )
+    np.testing.assert_array_equal(training_target(v, latents, noise, TIMESTEPS), velocity(v, latents, noise, TIMESTEPS))
 
 
 def test_zero_terminal_snr_is_pure_noise_at_the_end():
@@ -90,9 +88,7 @@ def test_loss_works_when_batch_equals_width():
     latents, noise, prediction = batch(shape=(5, 5, 5, 5))
     weights = np.asarray(min_snr_weights(schedule, TIMESTEPS, 5.0))
     expected = (((prediction - noise) ** 2).mean(axis=(1, 2, 3)) * weights).mean()
-    np.testing.assert_allclose(
-        loss(schedule, prediction, latents, noise, TIMESTEPS, 5.0), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(loss(schedule, prediction, latents, noise, TIMESTEPS, 5.0), expected, rtol=1e-5)
 
 
 def test_wrong_shapes_are_refused():

@@ -63,9 +63,7 @@ def test_zero_terminal_snr_ends_at_zero_and_equals_diffusers():
     assert alphas[-1] == 0
     np.testing.assert_allclose(alphas[0], 0.99915, rtol=1e-12)
     # Rounding of the float32 product in diffusers, seen where alphas are small.
-    np.testing.assert_allclose(
-        alphas, diffusers_scheduler(**ZERO_SNR).alphas_cumprod.numpy(), rtol=2e-5, atol=1e-7
-    )
+    np.testing.assert_allclose(alphas, diffusers_scheduler(**ZERO_SNR).alphas_cumprod.numpy(), rtol=2e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -78,9 +76,7 @@ def test_timesteps_equal_diffusers_for_every_step_count(spacing, offset):
         reference.set_timesteps(num_steps)
         # For a few counts numpy's arange, and so diffusers, yields one step too many, to timestep -1.
         expected = reference.timesteps.numpy()[:num_steps]
-        np.testing.assert_array_equal(
-            inference_timesteps(config, num_steps), expected, err_msg=str(num_steps)
-        )
+        np.testing.assert_array_equal(inference_timesteps(config, num_steps), expected, err_msg=str(num_steps))
         assert (expected >= 0).all()
 
 

@@ -19,7 +19,7 @@ def sphere(rows, columns, centre, radius):
 
 
 def test_right_triangle_covers_the_pixels_counted_by_hand():
-    # The hypotenuse x + y = 4 runs through the centres of the pixels (3, 0) ... (0, 3): they are on its left end.
+    # The hypotenuse x + y = 4 runs through pixel centres: those belong to what is right of it.
     vertices = np.array([[0.0, 0, 1], [4, 0, 1], [0, 4, 1]])
     seen = rasterize(vertices, np.array([[0, 1, 2]]), 5, 5).triangle >= 0
     expected = np.array([[x + y + 1 < 4 for x in range(5)] for y in range(5)])
@@ -135,7 +135,7 @@ def test_whole_pixel_shift_and_constant_attribute(seed, dx, dy, value):
     vertices = np.column_stack([rng.integers(32, 96, (12, 2)) / 4.0, rng.integers(0, 5, 12)])
     triangles = rng.integers(0, 12, (8, 3))
     first = rasterize(vertices, triangles, 40, 40)
-    second = rasterize(vertices + [dx, dy, 0], triangles, 40, 40)
+    second = rasterize(vertices + np.array([dx, dy, 0]), triangles, 40, 40)
     np.testing.assert_array_equal(np.roll(first.triangle, (dy, dx), (0, 1)), second.triangle)
     picture = interpolate(first, np.full((12, 2), value), triangles)
     covered = first.triangle >= 0

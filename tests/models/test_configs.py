@@ -1,4 +1,4 @@
-"""Config readers: the classes' own defaults, the published bases' files, and refusal of what is not implemented."""
+"""Config readers: the classes' own defaults, the published bases' files, refusal of all else."""
 
 import inspect
 import json
@@ -55,7 +55,11 @@ def test_sd21_unet():
 
 @pytest.mark.parametrize(
     ("config_class", "name"),
-    [(UNetConfig, "UNet2DConditionModel"), (ControlNetConfig, "ControlNetModel"), (VAEConfig, "AutoencoderKL")],
+    [
+        (UNetConfig, "UNet2DConditionModel"),
+        (ControlNetConfig, "ControlNetModel"),
+        (VAEConfig, "AutoencoderKL"),
+    ],
 )
 def test_every_key_and_default_of_the_reference_class_is_known(config_class, name):
     """An empty JSON means the class's defaults, and a JSON that spells all of them out means the same."""
@@ -64,9 +68,12 @@ def test_every_key_and_default_of_the_reference_class_is_known(config_class, nam
     spelled_out = {p.name: p.default for p in parameters if p.name != "self"}
     spelled_out = json.loads(json.dumps(spelled_out))
     assert config_class.from_json(spelled_out) == config_class.from_json({})
-    assert spelled_out.items() >= {
-        key: value for key, value in config_class.from_json({}).to_json().items() if not key.startswith("_")
-    }.items()
+    assert (
+        spelled_out.items()
+        >= {
+            key: value for key, value in config_class.from_json({}).to_json().items() if not key.startswith("_")
+        }.items()
+    )
 
 
 def test_every_default_of_the_text_encoder_is_known():
@@ -97,8 +104,16 @@ def test_every_default_of_the_text_encoder_is_known():
         (UNetConfig, {"norm_eps": "small"}, "norm_eps"),
         (UNetConfig, {"block_out_channels": 320}, "block_out_channels"),
         (UNetConfig, {"new_thing": 3}, "new_thing"),
-        (ControlNetConfig, {"controlnet_conditioning_channel_order": "bgr"}, "controlnet_conditioning_channel_order"),
-        (ControlNetConfig, {"conditioning_embedding_out_channels": None}, "conditioning_embedding_out_channels"),
+        (
+            ControlNetConfig,
+            {"controlnet_conditioning_channel_order": "bgr"},
+            "controlnet_conditioning_channel_order",
+        ),
+        (
+            ControlNetConfig,
+            {"conditioning_embedding_out_channels": None},
+            "conditioning_embedding_out_channels",
+        ),
         (VAEConfig, {"use_quant_conv": False}, "use_quant_conv"),
         (VAEConfig, {"shift_factor": 0.1}, "shift_factor"),
         (VAEConfig, {"block_out_channels": [64, 64]}, "down_block_types"),

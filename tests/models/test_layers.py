@@ -1,4 +1,4 @@
-"""Pieces whose mistakes the whole networks could hide: resizing, time features, dtype of the softmax, shape checks."""
+"""What the whole networks could hide: resizing, time features, dtype of the softmax, shape checks."""
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,33 @@ def test_attention_in_bfloat16_has_a_float32_softmax():
     assert np.abs(attend(q, k, v, heads=1).astype(jnp.float32) - exact).max() < 0.02
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_the_same_on_every_backend(causal, monkeypatch):
+    rng = np.random.default_rng(0)
+    query, weight = (jnp.asarray(rng.standard_normal((2, 9, 12)), jnp.float32) for _ in range(2))
+    key, value = (jnp.asarray(rng.standard_normal((2, 9 if causal else 5, 12)), jnp.float32) for _ in range(2))
+
+    def output_and_gradients():
+        # Not jitted and a new function each time: nothing is cached between the backends.
+        loss = lambda q, k, v: (attend(q, k, v, heads=3, causal=causal) * weight).sum()  # noqa: E731
+        return attend(query, key, value, heads=3, causal=causal), *jax.grad(loss, (0, 1, 2))(query, key, value)
+
+    on_cpu = output_and_gradients()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for ours, other in zip(on_cpu, output_and_gradients(), strict=True):
+        np.testing.assert_allclose(ours, other, atol=2e-6)
+
+
+def test_parameters_start_as_in_pytorch_inside_jit_and_outside():
+    make = lambda: Conv(50, 40, 3, dtype=jnp.float32, rngs=nnx.Rngs(0)).kernel  # noqa: E731
+    for kernel in (make()[...], jax.jit(lambda: make()[...])()):
+        bound = (9 * 50) ** -0.5
+        assert kernel.min() >= -bound and kernel.max() <= bound
+        assert kernel.std() == pytest.approx(bound / 3**0.5, rel=0.02) and abs(kernel.mean()) < 0.02 * bound
+    other = Conv(50, 40, 3, dtype=jnp.float32, rngs=nnx.Rngs(1)).kernel[...]
+    assert (other != make()[...]).mean() > 0.99
+
+
 def test_conv_padding_is_what_is_asked_for():
     x = jnp.ones((1, 4, 4, 1))
     conv = Conv(1, 1, 3, stride=2, padding=((0, 1), (0, 1)), dtype=jnp.float32, rngs=nnx.Rngs(0))
@@ -56,12 +83,14 @@ def test_conv_padding_is_what_is_asked_for():
 def test_new_controlnet_changes_nothing_and_owns_its_parameters(unet):
     controlnet = controlnet_from_unet(unet, 5, nnx.Rngs(1))
     sample, text = jnp.ones((1, 4, 4, 4)), jnp.ones((1, 3, 12))
-    down, mid = controlnet(sample, jnp.array([5]), text, jnp.ones((1, 32, 32, 5)))
+    down, mid = nnx.jit(lambda model, *x: model(*x))(controlnet, sample, jnp.array([5]), text, jnp.ones((1, 32, 32, 5)))
     assert len(down) == 4
     assert not any(residual.any() for residual in (*down, mid))
     np.testing.assert_array_equal(controlnet.conv_in.kernel[...], unet.conv_in.kernel[...])
     for ours, theirs in zip(
-        jax.tree.leaves(nnx.state(controlnet.mid_block)), jax.tree.leaves(nnx.state(unet.mid_block)), strict=True
+        jax.tree.leaves(nnx.state(controlnet.mid_block)),
+        jax.tree.leaves(nnx.state(unet.mid_block)),
+        strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.unsafe_buffer_pointer() != theirs.unsafe_buffer_pointer()

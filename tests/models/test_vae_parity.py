@@ -20,7 +20,8 @@ MODULES = {
     "encoder.mid_block.attentions.0": lambda vae, x: vae.encoder.mid_block.attention(x),
     "decoder.mid_block": lambda vae, x: vae.decoder.mid_block(x),
     "decoder.up_blocks.1.upsamplers.0": lambda vae, x: vae.decoder.up_blocks[1].upsample(upsample_nearest(x)),
-    "decoder.up_blocks.3": lambda vae, x: vae.decoder.up_blocks[3](x),
+    "decoder.up_blocks.3.resnets.0": lambda vae, x: vae.decoder.up_blocks[3].resnets[0](x),
+    "decoder.conv_norm_out": lambda vae, x: vae.decoder.conv_norm_out(x),
 }
 
 

@@ -31,9 +31,7 @@ def test_values_out_of_range(wrong):
 
 
 def test_limits_are_allowed():
-    RenderOptions(
-        steps=1, chunk=1, seed=2**32 - 1, guidance=1, strength=0, eta=1, tau=1, current=0, previous=-1
-    )
+    RenderOptions(steps=1, chunk=1, seed=2**32 - 1, guidance=1, strength=0, eta=1, tau=1, current=0, previous=-1)
 
 
 def test_contradictions():

@@ -176,14 +176,10 @@ class TestErrors:
         render(details, driver_folder, tmp_path / "with_maps", RenderOptions(**FAST, maps="driver"))
 
     def test_long_prompt(self, avatar_folder, driver_folder, tmp_path):
-        self.fails(
-            avatar_folder, driver_folder, tmp_path / "out", "has 100 tokens, allowed are 75", prompt="x" * 100
-        )
+        self.fails(avatar_folder, driver_folder, tmp_path / "out", "has 100 tokens, allowed are 75", prompt="x" * 100)
 
     def test_frames_out_of_range(self, avatar_folder, driver_folder, tmp_path):
-        self.fails(
-            avatar_folder, driver_folder, tmp_path / "out", "--frames 3:13: .* frames 0:12", frames="3:13"
-        )
+        self.fails(avatar_folder, driver_folder, tmp_path / "out", "--frames 3:13: .* frames 0:12", frames="3:13")
 
     def test_no_capture(self, avatar_folder, tmp_path):
         self.fails(avatar_folder, tmp_path / "nothing", tmp_path / "out", "not a finished capture")
@@ -196,9 +192,7 @@ class TestErrors:
             render(avatar_folder, driver_folder, out, RenderOptions(**FAST))
         assert (out / "mine").read_text() == "kept"
         render(avatar_folder, driver_folder, out, RenderOptions(**FAST, force=True))
-        assert (
-            json.loads((out / "render.json").read_text())["kind"] == "render" and not (out / "mine").exists()
-        )
+        assert json.loads((out / "render.json").read_text())["kind"] == "render" and not (out / "mine").exists()
 
     def test_interrupted(self, avatar_folder, driver_folder, tmp_path, monkeypatch):
         def full(*arguments):

@@ -25,9 +25,7 @@ def avatar(avatar_folder):
 def sample(avatar):
     """(chunk length, starts, settings of the sampler) -> latents, pictures of the five frames."""
 
-    def run(
-        length=FRAMES, starts=(0,), condition=CONDITION, prompts=("a person",), eta=0.0, unet=None, **settings
-    ):
+    def run(length=FRAMES, starts=(0,), condition=CONDITION, prompts=("a person",), eta=0.0, unet=None, **settings):
         stage = avatar.stages["details"]
         settings = {"temporal": TEMPORAL, "length": length, **settings}
         sampler = StageSampler(

@@ -26,9 +26,7 @@ def read_video(path):
 
 def test_pictures_are_held(driver, tmp_path):
     with RenderWriter(tmp_path, driver, range(2, 10), result=True, keep_maps=True) as writer:
-        writer.write(
-            np.array([3, 4]), np.concatenate([flat(50), flat(60)]), np.concatenate([flat(80), flat(120)])
-        )
+        writer.write(np.array([3, 4]), np.concatenate([flat(50), flat(60)]), np.concatenate([flat(80), flat(120)]))
         writer.write(np.array([7]), flat(70), flat(200))
         writer.finish()
     levels = read_video(tmp_path / "avatar.mp4").mean(axis=(1, 2, 3))
@@ -44,9 +42,7 @@ def test_pictures_are_held(driver, tmp_path):
 
 def test_side_by_side_shows_driver_maps_and_result(driver, tmp_path):
     with RenderWriter(tmp_path, driver, range(3, 5), result=True, keep_maps=False) as writer:
-        writer.write(
-            np.array([3, 4]), np.concatenate([flat(50), flat(60)]), np.concatenate([flat(80), flat(120)])
-        )
+        writer.write(np.array([3, 4]), np.concatenate([flat(50), flat(60)]), np.concatenate([flat(80), flat(120)]))
         writer.finish()
     frames = read_video(tmp_path / "side_by_side.mp4")
     assert frames.shape == (2, CAPTION_HEIGHT + 64, 4 * 64, 3)

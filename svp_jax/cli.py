@@ -1,0 +1,272 @@
+"""`svp`: parses the command line, calls one function, prints one line on error."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from svp_jax.errors import UserError
+
+PathArgument = Annotated[Path, tyro.conf.Positional]
+
+
+def prepare(
+    video: PathArgument,
+    out: Path,
+    size: int = 512,
+    face_landmarker: Path | None = None,
+    parser: str | None = None,
+    smoothing: float | None = None,
+    margin: float = 1.0,
+    test_fraction: float = 0.2,
+    start: float = 0.0,
+    seconds: float | None = None,
+    frame_rate: str | None = None,
+    prompt: str | None = None,
+    force: bool = False,
+) -> None:
+    """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
+
+    Args:
+        video: any file that FFmpeg reads.
+        out: folder of the capture.
+        size: width and height of its images, a multiple of 64.
+        face_landmarker: MediaPipe's face_landmarker.task; looked for in $SVP_MODELS and ~/.cache/svp_jax.
+        parser: a YAML description of an ONNX parser, a MediaPipe .tflite segmenter, or "landmarks".
+        smoothing: sigma of the tracking's smoothing in frames; 0 turns it off.
+        margin: factor on the room around the face.
+        test_fraction: last part of the clip, held out from training.
+        start: seconds to skip at the beginning.
+        seconds: length to use; all where not given.
+        frame_rate: of the capture, such as 25 or 30000/1001; the video's own where not given.
+        prompt: text that describes the person, stored for training.
+        force: replace a finished capture.
+    """
+    from svp_jax.capture.prepare import PrepareOptions
+    from svp_jax.capture.prepare import prepare as run
+
+    given = {"smoothing": smoothing} if smoothing is not None else {}
+    options = PrepareOptions(
+        size=size,
+        face_landmarker=face_landmarker,
+        parser=parser,
+        margin=margin,
+        test_fraction=test_fraction,
+        start=start,
+        seconds=seconds,
+        frame_rate=_fraction(frame_rate),
+        prompt=prompt,
+        force=force,
+        **given,
+    )
+    run(video, out, options)
+    print(f"wrote the capture {out}")
+
+
+def _fraction(text: str | None) -> Fraction | None:
+    try:
+        return None if text is None else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"--frame-rate {text}: allowed are numbers and fractions such as 25 or 30000/1001") from None
+
+
+def train(
+    capture: PathArgument,
+    out: Path,
+    base: str = "tiny",
+    config: Path | None = None,
+    stage: Literal["outlines", "details", "both"] = "both",
+    steps: int | None = None,
+    save_every: int | None = None,
+    batch_size: int | None = None,
+    prompt: str | None = None,
+    seed: int | None = None,
+    force: bool = False,
+) -> None:
+    """Trains an avatar on a capture; an interrupted run goes on when it is called again.
+
+    Args:
+        capture: folder made by `svp prepare`.
+        out: folder of the avatar.
+        base: a Stable Diffusion folder in the diffusers layout, or "tiny" for the embedded one.
+        config: a preset such as configs/sd15.yaml; its own defaults where not given. Flags below override it.
+        stage: which of the two models to train.
+        steps: optimizer steps of each stage.
+        save_every: steps between checkpoints.
+        batch_size: images per step, over all devices together.
+        prompt: text that describes the person; the capture's where it has one.
+        seed: of all randomness.
+        force: replace a finished avatar.
+    """
+    from svp_jax.capture.capture import open_capture
+    from svp_jax.training.config import TrainConfig, load_config
+    from svp_jax.training.train import train as run
+
+    settings = load_config(config) if config else TrainConfig()
+    if prompt is None:
+        prompt = open_capture(capture).manifest.get("prompt")
+    given = {"save_every": save_every, "batch_size": batch_size, "prompt": prompt, "seed": seed}
+    settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if steps is not None:
+        settings = dataclasses.replace(
+            settings,
+            outlines=dataclasses.replace(settings.outlines, steps=steps),
+            details=dataclasses.replace(settings.details, steps=steps),
+        )
+    run(capture, base, out, settings, stage, force)
+    print(f"wrote the avatar {out}")
+
+
+def evaluate(subject: PathArgument, reference: PathArgument, out: Path, force: bool = False) -> None:
+    """Scores a render, a capture or a video file against a reference, beside two baselines and the ceiling.
+
+    Args:
+        subject: what is scored.
+        reference: the truth: a capture or a video file.
+        out: folder of the report.
+        force: replace a finished report.
+    """
+    from svp_jax.metrics.evaluate import evaluate as run
+    from svp_jax.metrics.evaluate import summary
+
+    run(subject, reference, out, force)
+    print(summary(out))
+    print(f"wrote the report {out}")
+
+
+def demo(out: Path, seed: int = 0, force: bool = False) -> None:
+    """The whole main job on the embedded default: synthetic capture, training, renders, morph, report.
+
+    Args:
+        out: folder of the results; its README.md says what each is.
+        seed: another one is another person.
+        force: replace finished results.
+    """
+    from svp_jax.demo import demo as run
+
+    print(run(out, seed, force))
+    print(f"wrote the demo {out}")
+
+
+def inspect(path: PathArgument) -> None:
+    """Prints what a base, capture, avatar, render or report is, and what is wrong with it, if anything.
+
+    Args:
+        path: the folder.
+    """
+    from svp_jax.inspect import inspect as run
+
+    problems = run(path)
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}")
+
+
+def _render_command() -> Callable[..., None]:
+    """`svp render`, whose flags are the fields of RenderOptions; built late because of what that imports."""
+    from svp_jax.rendering.options import RenderOptions
+
+    def render(
+        avatar: PathArgument,
+        driver: PathArgument,
+        out: Path,
+        options: Annotated[RenderOptions, tyro.conf.arg(name="")] = RenderOptions(),  # noqa: B008
+    ) -> None:
+        """Renders an avatar as a driving capture moves: avatar.mp4, side_by_side.mp4, render.json.
+
+        Args:
+            avatar: folder made by `svp train`.
+            driver: a capture, of the same person or of another.
+            out: folder of the render.
+            options: how.
+        """
+        from svp_jax.rendering.render import render as run
+
+        run(avatar, driver, out, options)
+        print(f"wrote the render {out}")
+
+    return render
+
+
+COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "inspect")
+
+
+def main() -> None:
+    """Entry point: exit code 0 on success, 2 with one line on bad input."""
+    warnings.showwarning = _one_line_warning
+    _quiet_libraries()
+    try:
+        call = _parse(sys.argv[1:])
+        call()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        # A full disk and the like; the message of the system names the file.
+        _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
+    except KeyboardInterrupt:
+        print("svp: interrupted; the same command goes on where it can", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parse(arguments: list[str]) -> Callable[[], None]:
+    """The command with its arguments, not yet called, so that tyro's messages and ours stay apart."""
+    functions = {
+        "demo": demo,
+        "prepare": prepare,
+        "train": train,
+        "render": _render_command(),
+        "evaluate": evaluate,
+        "inspect": inspect,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: svp COMMAND --help\n")
+        for name, function in functions.items():
+            print(f"  svp {name:<9} {function.__doc__.splitlines()[0]}")
+        sys.exit(0)
+    name, rest = arguments[0], arguments[1:]
+    if name not in functions:
+        raise UserError(f"unknown command {name!r}; allowed are {', '.join(functions)}")
+    captured: list[Callable[[], None]] = []
+    function = functions[name]
+
+    def later(*args, **kwargs) -> None:
+        captured.append(lambda: function(*args, **kwargs))
+
+    later.__signature__ = __import__("inspect").signature(function)
+    later.__doc__, later.__annotations__ = function.__doc__, function.__annotations__
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            tyro.cli(later, prog=f"svp {name}", args=rest)
+    except SystemExit as stop:
+        if stop.code:
+            text = re.sub(r"[─│╭╮╰╯═║╔╗╚╝]|\x1b\[[0-9;]*m", " ", errors.getvalue())
+            raise UserError(" ".join(text.split())) from None
+        raise
+    return captured[0]
+
+
+def _quiet_libraries() -> None:
+    """Logs of the libraries below are noise to a user; a cache on disk saves compiling again."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "svp_jax" / "compiled"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    if issubclass(category, UserWarning):
+        print(f"svp: warning: {message}", file=sys.stderr)
+
+
+def _fail(message: str) -> None:
+    print(f"svp: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

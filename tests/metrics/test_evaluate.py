@@ -1,0 +1,308 @@
+"""Reports of renders, captures and videos against captures and videos."""
+
+import csv
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from factories import draw_frame, make_avatar, make_base, make_capture
+
+from svp_jax.capture.capture import open_capture
+from svp_jax.capture.images import read_png
+from svp_jax.capture.video import VideoWriter
+from svp_jax.errors import UserError
+from svp_jax.manifest import read_manifest, write_manifest
+from svp_jax.metrics import evaluate, mse, psnr, summary
+from svp_jax.metrics.baselines import (
+    avatar_vae_folder,
+    condition_signatures,
+    mean_training_frame,
+    nearest_training_frames,
+    vae_round_trips,
+)
+from svp_jax.metrics.sources import open_source, pair_frames
+from svp_jax.weights.folder import load_model
+
+RATE = Fraction(25)
+FRAMES = 30  # the last 6 are the held-out part
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    """Frame 26 has no face."""
+    return make_capture(tmp_path_factory.mktemp("capture") / "capture", FRAMES, without_face=(26,))
+
+
+@pytest.fixture(scope="module")
+def avatar(capture, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    avatar = make_avatar(folder / "avatar", make_base(folder / "base"), stages=("details",))
+    manifest = read_manifest(avatar, "avatar")
+    sha256 = read_manifest(capture, "capture")["manifest_sha256"]
+    manifest["capture"] = {"path": str(capture), "manifest_sha256": sha256, "size": 64}
+    write_manifest(avatar, "avatar", {k: v for k, v in manifest.items() if k != "manifest_sha256"})
+    return avatar
+
+
+def write_video(path, numbers, rate=RATE, size=64):
+    with VideoWriter(path, rate, size, size, crf=0) as video:
+        for number in numbers:
+            video.write(draw_frame(number, size)[0])
+    return path
+
+
+def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, rate=RATE):
+    """A render whose pictures are the reference's own frames `shown`."""
+    folder.mkdir()
+    write_video(folder / "avatar.mp4", frames if shown is None else shown, rate)
+    body = {
+        "avatar": str(avatar),
+        "frames": list(frames),
+        "held": list(held),
+        "shot_starts": list(shot_starts),
+    }
+    write_manifest(folder, "render", body)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(capture, avatar, tmp_path_factory):
+    """Of a render of the held-out part that shows the true frames, one late from position 3 on."""
+    folder = tmp_path_factory.mktemp("report")
+    render = make_render(
+        folder / "render",
+        avatar,
+        range(24, 30),
+        held=(2,),
+        shot_starts=(0, 3),
+        shown=(24, 25, 25, 26, 27, 28),
+    )
+    return evaluate(render, capture, folder / "report")
+
+
+def test_report_pairs_by_the_frame_map_and_leaves_held_frames_out(report):
+    manifest = read_manifest(report, "report")
+    protocol = manifest["protocol"]
+    assert protocol["subject_frames"] == [0, 1, 3, 4, 5]
+    assert protocol["reference_frames"] == [24, 25, 27, 28, 29]
+    assert protocol["frames_left_out"] == {"not rendered, since the driver has no face": 1}
+    assert protocol["frames_scored"] == 5 and protocol["smoothness_pairs"] == 3
+    assert protocol["size"] == [64, 64] and protocol["frames_of_the_references_training_split"] == 0
+    assert "h264" in protocol["pictures"] and "numpy" in protocol["versions"]
+    assert manifest["left_out"] == {}
+
+
+def test_report_scores_every_candidate_in_both_regions(report):
+    manifest = read_manifest(report, "report")
+    assert list(manifest["scores"]) == ["result", "nearest_frame", "mean_frame", "vae_round_trip"]
+    for name, regions in manifest["scores"].items():
+        for region in ("full", "face"):
+            assert all(value is not None for value in regions[region].values()), (name, region)
+            per_frame = manifest["per_frame"][name][region]
+            assert [value is None for value in per_frame["smoothness"]] == [True, False, True, False, False]
+            for metric, values in per_frame.items():
+                known = [value for value in values if value is not None]
+                assert regions[region][metric] == pytest.approx(np.mean(known)), (name, region, metric)
+
+
+def test_scores_are_those_of_the_pictures(report, capture):
+    """Frames 0 and 1 show the truth but for chroma subsampling, the later ones the frame before."""
+    per_frame = read_manifest(report, "report")["per_frame"]["result"]["full"]
+    assert min(per_frame["psnr"][:2]) > 30 > 27 > max(per_frame["psnr"][2:])
+    opened = open_capture(capture)
+    late = psnr(*(opened.frames([index])[0] / 255 for index in (26, 27)))
+    assert per_frame["psnr"][2] == pytest.approx(late, abs=0.5)
+
+
+def test_baselines_and_ceiling_are_what_they_say(report, capture, avatar):
+    opened = open_capture(capture)
+    per_frame = read_manifest(report, "report")["per_frame"]
+    indices = np.array([24, 25, 27, 28, 29])
+    references = opened.frames(indices) / 255
+
+    mean = np.round(opened.frames(opened.train_indices).mean(axis=0)) / 255
+    expected = [mse(mean, reference) for reference in references]
+    np.testing.assert_allclose(per_frame["mean_frame"]["full"]["mse"], expected, rtol=1e-6)
+
+    nearest = opened.frames(nearest_training_frames(opened, opened, indices)) / 255
+    expected = [mse(*pair) for pair in zip(nearest, references, strict=True)]
+    np.testing.assert_allclose(per_frame["nearest_frame"]["full"]["mse"], expected, rtol=1e-6)
+
+    vae = load_model(avatar_vae_folder(avatar))
+    decoded = np.stack(list(vae_round_trips(vae, opened.frames(indices)))) / 255
+    expected = [mse(*pair) for pair in zip(decoded, references, strict=True)]
+    np.testing.assert_allclose(per_frame["vae_round_trip"]["full"]["mse"], expected, rtol=1e-4)
+
+
+def test_nearest_frame_equals_a_search_by_hand_and_finds_itself(capture):
+    opened = open_capture(capture)
+    indices = np.array([27, 24, 3])
+    nearest = nearest_training_frames(opened, opened, indices)
+    candidates = condition_signatures(opened, opened.train_indices)
+    for index, found in zip(indices, nearest, strict=True):
+        distances = np.linalg.norm(candidates - condition_signatures(opened, [index]), axis=1)
+        assert found == opened.train_indices[distances.argmin()]
+    assert nearest[2] == 3
+    assert mean_training_frame(opened).shape == (64, 64, 3)
+
+
+def test_round_trips_do_not_depend_on_the_batch(avatar, capture):
+    vae = load_model(avatar_vae_folder(avatar))
+    images = open_capture(capture).frames(range(11))
+    together = np.stack(list(vae_round_trips(vae, images)))
+    assert together.shape == images.shape and together.dtype == np.uint8
+    alone = np.stack([next(vae_round_trips(vae, [image])) for image in images])
+    assert np.abs(together.astype(int) - alone).max() <= 1  # another place in the batch may round otherwise
+    mean, _ = vae.encode(images[:2] / np.float32(127.5) - 1)
+    expected = np.clip((np.asarray(vae.decode(mean)) + 1) * 127.5, 0, 255)
+    assert np.abs(together[:2] - expected).max() <= 1
+
+
+def test_contact_sheet_and_table_hold_every_frame(report):
+    sheet = read_png(report / "contact_sheet.png")
+    rows = ("reference", "result", "nearest frame", "mean frame", "parsing", "geometry", "iris")
+    assert sheet.shape == (24 + 64 * len(rows), 132 + 64 * 5, 3)
+    reference_row = sheet[24 : 24 + 64, 132:].reshape(64, 5, 64, 3)
+    np.testing.assert_array_equal(reference_row[:, 3], draw_frame(28, 64)[0])
+    assert (sheet[24:, :132] < 200).any(axis=(1, 2)).reshape(len(rows), 64).any(axis=1).all()  # labelled
+    with open(report / "frames.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["reference_frame"] for row in table] == ["24", "25", "27", "28", "29"]
+    per_frame = read_manifest(report, "report")["per_frame"]
+    assert [float(row["result_face_psnr"]) for row in table] == per_frame["result"]["face"]["psnr"]
+    assert table[0]["mean_frame_full_smoothness"] == ""
+
+
+def test_summary_has_a_line_for_each_score(report):
+    text = summary(report)
+    scores = read_manifest(report, "report")["scores"]
+    lines = text.splitlines()
+    assert len(lines) == 1 + 2 * len(scores) + 1
+    assert f"{scores['result']['face']['psnr']:.2f}" in lines[2]
+    assert "5 frames of 64 x 64 pixels" in lines[-1]
+
+
+def test_a_capture_against_itself_is_perfect_and_its_infinite_psnr_is_null(capture, tmp_path):
+    report = evaluate(capture, capture, tmp_path / "report")
+    text = (report / "metrics.json").read_text()
+    assert "Infinity" not in text and "NaN" not in text
+    manifest = json.loads(text)
+    result = manifest["scores"]["result"]["full"]
+    assert result == {"psnr": None, "ssim": 1, "mse": 0, "smoothness": 0}
+    assert manifest["protocol"]["frames_scored"] == FRAMES - 1
+    assert manifest["protocol"]["frames_of_the_references_training_split"] == 24
+    assert "no render" in manifest["left_out"]["vae_round_trip"]
+    assert "-" in summary(report)
+
+
+def test_videos_are_scored_without_what_needs_a_capture(tmp_path):
+    video = write_video(tmp_path / "a.mp4", range(12))
+    other = write_video(tmp_path / "b.mp4", range(1, 13))
+    manifest = read_manifest(evaluate(video, other, tmp_path / "report"), "report")
+    assert list(manifest["scores"]) == ["result"] and list(manifest["scores"]["result"]) == ["full"]
+    assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame", "vae_round_trip", "face"}
+    assert manifest["protocol"]["smoothness_pairs"] == 11
+
+
+def test_a_video_of_the_held_out_part_is_paired_with_it(capture, tmp_path):
+    video = write_video(tmp_path / "a.mp4", range(24, 30))
+    pairs = pair_frames(open_source(video), open_source(capture))
+    assert pairs.reference.tolist() == [24, 25, 27, 28, 29] and pairs.subject.tolist() == [0, 1, 3, 4, 5]
+    assert pairs.follows.tolist() == [False, True, False, True, True]
+    assert pairs.left_out == {"no face in the capture capture": 1}
+
+
+def test_videos_of_other_rates_are_paired_by_time(tmp_path):
+    fast = write_video(tmp_path / "fast.mp4", range(12), Fraction(50))
+    slow = write_video(tmp_path / "slow.mp4", range(6), Fraction(25))
+    assert pair_frames(open_source(fast), open_source(slow)).reference.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+    ]
+    assert pair_frames(open_source(slow), open_source(fast)).reference.tolist() == [1, 3, 5, 7, 9, 11]
+
+
+def test_pictures_of_a_video_are_read_in_order_with_gaps(tmp_path):
+    source = open_source(write_video(tmp_path / "a.mp4", range(9)))
+    assert source.count == 9
+    for number, picture in zip((0, 3, 3, 8), source.pictures(np.array([0, 3, 3, 8])), strict=True):
+        assert psnr(picture / 255, draw_frame(number, 64)[0] / 255) > 30
+
+
+def test_new_shots_in_the_reference_break_the_chain(avatar, tmp_path):
+    reference = make_capture(tmp_path / "capture", 10, cuts=(4,))
+    render = make_render(tmp_path / "render", avatar, range(10), shot_starts=(0, 7))
+    follows = pair_frames(open_source(render), open_source(reference)).follows
+    assert np.flatnonzero(~follows).tolist() == [0, 4, 7]
+
+
+def test_an_avatar_that_is_gone_is_a_reason_not_an_error(capture, tmp_path):
+    render = make_render(tmp_path / "render", tmp_path / "gone", range(24, 30))
+    manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
+    assert list(manifest["scores"]) == ["result"]
+    assert all("gone is not a finished avatar" in reason for reason in manifest["left_out"].values())
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("size", "64 x 64 pixels.*128 x 128.*resizing would change"),
+        ("count", "12 frames.*30.*held-out part"),
+        ("too short", "frames up to 29.*has only 10"),
+        ("rate", "50 frames/s.*25"),
+        ("exists", "add --force"),
+        ("no such", "no such video file"),
+        ("no kind", "no finished render or capture"),
+        ("render as reference", "must be a capture or a video"),
+        ("no pictures", r"has no avatar\.mp4"),
+        ("other count", r"has 5 frames, render\.json 6"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(case, message, capture, avatar, tmp_path):
+    out, subject, reference = tmp_path / "report", tmp_path / "subject", capture
+    if case == "size":
+        subject, reference = capture, make_capture(tmp_path / "big", 4, size=128)
+    elif case == "count":
+        subject = write_video(tmp_path / "a.mp4", range(12))
+    elif case == "too short":
+        make_render(subject, avatar, range(24, 30))
+        reference = make_capture(tmp_path / "short", 10)
+    elif case == "rate":
+        make_render(subject, avatar, range(24, 30), rate=Fraction(50))
+    elif case == "exists":
+        subject = capture
+        out.mkdir()
+        (out / "note.txt").write_text("mine")
+    elif case == "no kind":
+        subject.mkdir()
+    elif case == "render as reference":
+        reference = make_render(subject, avatar, range(24, 30))
+    elif case == "no pictures":
+        make_render(subject, avatar, range(24, 30))
+        (subject / "avatar.mp4").unlink()
+    elif case == "other count":
+        make_render(subject, avatar, range(24, 30), shown=range(5))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=message) as error:
+        evaluate(subject, reference, out)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_force_replaces_a_report(capture, tmp_path):
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "note.txt").write_text("mine")
+    evaluate(capture, capture, out, force=True)
+    assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "frames.csv", "metrics.json"]

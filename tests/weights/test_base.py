@@ -1,0 +1,131 @@
+"""A base folder as diffusers' own pipeline saves it, and what is said where something in it is wrong."""
+
+import json
+import shutil
+
+import pytest
+import torch_reference as reference
+from factories import make_tokenizer
+from torch_reference import difference, diffusers, transformers
+
+from svp_jax.errors import UserError
+from svp_jax.weights.base import encode_prompts, load_base
+
+TEXT = reference.TEXT1 | {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A pipeline of diffusers, and the folder into which it saved itself."""
+    folder = tmp_path_factory.mktemp("base")
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=reference.vae(),
+        text_encoder=reference.text_encoder(TEXT),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(make_tokenizer(folder / "own_tokenizer")),
+        unet=reference.unet(reference.SD1),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, set_alpha_to_one=False, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "base")
+    return pipeline, folder / "base"
+
+
+@pytest.fixture(scope="module")
+def base(saved):
+    return load_base(saved[1])
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return shutil.copytree(saved[1], tmp_path / "base")
+
+
+def test_prompts_are_encoded_as_by_the_pipeline(saved, base, record_property):
+    pipeline, _ = saved
+    prompts = ["", "a portrait of ZED, smiling", "x" * 75]
+    theirs, _ = pipeline.encode_prompt(prompts, "cpu", 1, do_classifier_free_guidance=False)
+    features = encode_prompts(base, prompts)
+    assert features.shape == (3, 77, 24)
+    figure = difference(features, theirs)
+    record_property("difference", figure)
+    assert figure <= 1e-4
+
+
+def test_a_long_prompt_is_refused_with_its_length(base):
+    with pytest.raises(UserError, match=r"'x{40}'.*76 tokens, allowed are 75"):
+        encode_prompts(base, ["short", "x" * 76])
+
+
+def test_scheduler_and_tokenizer_come_from_the_folder(base):
+    assert base.scheduler_config["steps_offset"] == 1 and base.tokenizer.pad_token_id == 513
+
+
+def test_pad_token_of_sd2(copy):
+    """SD 2.x pads with "!" (id 0), which its special_tokens_map.json says and its tokenizer_config.json does not."""
+    tokens = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **tokens, "pad_token": "<|endoftext|>"}
+    shutil.rmtree(copy / "tokenizer")
+    make_tokenizer(copy / "tokenizer")
+    (copy / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    (copy / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(tokens | {"pad_token": "!"}))
+    assert load_base(copy).tokenizer.pad_token_id == 0
+
+
+def test_clip_tokenizer_of_sd1(shared):
+    from svp_jax.weights.base import _load_tokenizer
+
+    tokenizer = _load_tokenizer(shared / "tokenizer")
+    ids = tokenizer(["a photo of an astronaut riding a horse"])["input_ids"][0]
+    assert ids == [49406, 320, 1125, 539, 550, 18376, 6765, 320, 4558, 49407] and tokenizer.pad_token_id == 49407
+
+
+def test_hash_is_over_the_used_files(base, copy):
+    (copy / "safety_checker").mkdir()
+    (copy / "safety_checker" / "model.safetensors").write_bytes(b"not looked at")
+    assert load_base(copy).sha256 == base.sha256
+    path = copy / "scheduler" / "scheduler_config.json"
+    path.write_text(path.read_text() + "\n")
+    assert load_base(copy).sha256 != base.sha256
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda base: shutil.rmtree(base), "no such folder"),
+        (lambda base: shutil.rmtree(base / "vae"), "it has no vae folder"),
+        (lambda base: (base / "tokenizer" / "tokenizer.json").unlink(), "neither vocab.json"),
+        (lambda base: (base / "tokenizer" / "tokenizer.json").write_text("{"), "not a readable CLIP tokenizer"),
+        (lambda base: (base / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json cannot be read"),
+        (lambda base: swap(base / "unet", base / "vae"), "unet holds a VAE, it must hold a UNet"),
+        (lambda base: replace_text(base, {"hidden_size": 48}), "expects text features of 24 channels.*makes 48"),
+        (lambda base: replace_text(base, {"vocab_size": 500}), "knows 514 tokens, the text_encoder 500"),
+        (lambda base: replace_unet(base, {"in_channels": 9}), "takes 9 channels and gives 4.*have 4"),
+    ],
+)
+def test_what_is_wrong_with_a_base_is_said_in_one_line(copy, spoil, message):
+    spoil(copy)
+    with pytest.raises(UserError, match=message) as caught:
+        load_base(copy)
+    assert str(copy) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_single_file_is_no_base(tmp_path):
+    file = tmp_path / "model.ckpt"
+    file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"is a file.*svp convert"):
+        load_base(file)
+
+
+def swap(first, second):
+    shutil.rmtree(first)
+    shutil.copytree(second, first)
+
+
+def replace_text(base, change):
+    reference.saved(reference.text_encoder(TEXT | change), base / "text_encoder")
+
+
+def replace_unet(base, change):
+    reference.saved(reference.unet(reference.SD1 | change), base / "unet")
