@@ -1,7 +1,6 @@
 """`svp demo`: the whole main job on the embedded default, on a synthetic person that the base has never seen."""
 
 import dataclasses
-import json
 import shutil
 import time
 from pathlib import Path
@@ -82,8 +81,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
 
     capture_folder = step("capture", lambda f: write_synthetic_capture(f, seed + 1, SECONDS, size=SIZE))
     capture = open_capture(capture_folder)
-    caption = capture.manifest["captions"][0]
-    config = dataclasses.replace(CONFIG, prompt=caption, seed=seed)
+    config = dataclasses.replace(CONFIG, prompt=capture.manifest["prompt"], seed=seed)
     avatar = step("avatar", lambda f: train(capture_folder, "tiny", f, config))
     options = RenderOptions(steps=STEPS)
     temporal = step("render", lambda f: render(avatar, capture_folder, f, options))
@@ -119,8 +117,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
 
 def morph_prompt(capture: Capture) -> str:
     """Asks for the named look before the capture's own background."""
-    background = json.loads(json.dumps(capture.manifest["synthetic"]))["scene"]["color"]
-    return f"a portrait of {MORPH_NAME}, {background} background"
+    return f"a portrait of {MORPH_NAME}, {capture.manifest['synthetic']['scene']['color']} background"
 
 
 def score_morph(capture: Capture, folder: Path) -> dict:
@@ -132,8 +129,7 @@ def score_morph(capture: Capture, folder: Path) -> dict:
         landmark_error_still: the same for a still picture, the named look of the first frame.
     """
     indices = np.array(read_manifest(folder, "render")["frames"])
-    with open_video(folder / "avatar.mp4") as video:
-        morphed = [frame for _, frame in video.frames()]
+    morphed = [frame for _, frame in open_video(folder / "avatar.mp4").frames()]
     named = render_look_on_capture(capture, MORPH_NAME, indices)
     original = capture.frames(indices)
     landmarks = capture.landmarks[indices][..., :2]

@@ -165,7 +165,7 @@ class CaptureWriter:
             tracking: at least `landmarks` [N, L, 3] and `shot` [N]; optional `landmarks_raw`, `blendshapes`
                 [N, B], `blendshape_names` [B], `pose` [N, 4, 4], `source_frame` [N], `source_time` [N] (s).
             info: at least `source`, `frame_rate`, `face_model`, `parser`, `test_fraction`; the rest
-                (`settings`, `quality`, `warnings`, `captions`, ...) is stored as it is.
+                (`settings`, `quality`, `warnings`, `prompt`, ...) is stored as it is.
         """
         rate = Fraction(info["frame_rate"])
         arrays = _complete_tracking(tracking, self.count, rate)

@@ -140,7 +140,7 @@ def prepare(video: Path, out: Path, options: PrepareOptions = PrepareOptions()) 
                         "face_model": "mediapipe",
                         "parser": parser_name,
                         "test_fraction": options.test_fraction,
-                        "captions": [options.prompt] if options.prompt else [],
+                        "prompt": options.prompt,
                         "settings": options.as_json(),
                         "quality": quality,
                         "advice": sentences,

@@ -81,7 +81,7 @@ def write_synthetic_capture(
             "face_model": "synthetic",
             "parser": "synthetic",
             "test_fraction": test_fraction,
-            "captions": caption,
+            "prompt": caption,
             "synthetic": {
                 "look": dataclasses.asdict(look),
                 "name": name,

@@ -147,11 +147,8 @@ class VideoWriter:
         self.count = 0
         # The suffix stays last: it chooses the container.
         self._partial = self.path.with_name(self.path.stem + ".partial" + self.path.suffix)
-        try:
-            flags = {"movflags": "+faststart+use_metadata_tags"}
-            self._container = av.open(str(self._partial), "w", options=flags)
-        except (OSError, av.FFmpegError) as error:
-            raise UserError(f"{self.path}: cannot write ({error.strerror}); choose another --out") from None
+        flags = {"movflags": "+faststart+use_metadata_tags"}
+        self._container = av.open(str(self._partial), "w", options=flags)
         self._container.metadata.update(metadata or {})
         self._stream = self._container.add_stream(
             "libx264", rate=self.rate, options={"crf": str(crf), "preset": preset}
@@ -162,6 +159,11 @@ class VideoWriter:
         self._source, self._packets, self._next_packet = None, iter(()), None
         if audio is not None:
             self._add_audio(Path(audio), audio_start)
+        try:
+            self._container.start_encoding()
+        except (OSError, av.FFmpegError) as error:
+            self._close_source()
+            raise UserError(f"{self.path}: cannot write ({error.strerror}); choose another --out") from None
 
     def write(self, image: np.ndarray) -> None:
         """Appends one frame uint8 [height, width, 3] RGB."""
@@ -200,7 +202,10 @@ class VideoWriter:
         self._partial.unlink(missing_ok=True)
 
     def _add_audio(self, path: Path, start: float) -> None:
-        self._source = av.open(str(path))
+        try:
+            self._source = av.open(str(path))
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(f"{path}: cannot read the sound ({error.strerror})") from None
         if not self._source.streams.audio:
             return
         source = self._source.streams.audio[0]
@@ -279,13 +284,20 @@ def _shifted_packets(source, target_stream, start: float) -> Iterator[av.Packet]
 
 def _encoded_packets(source, target_stream, start: float) -> Iterator[av.Packet]:
     """The sound from `start` seconds on, decoded and encoded again for `target_stream`."""
-    resampler = av.AudioResampler(target_stream.format, target_stream.layout, target_stream.rate)
-    written = 0
+    rate = target_stream.rate
+    resampler = av.AudioResampler(target_stream.format, target_stream.layout, rate)
+    position = None
     for frame in source.decode(source.streams.audio[0]):
-        if frame.time is not None and frame.time < start:
-            continue
         for part in resampler.resample(frame):
-            part.pts, part.time_base = written, Fraction(1, part.sample_rate)
-            written += part.samples
-            yield from target_stream.encode(part)
+            if position is None:
+                position = round((frame.time - start) * rate)
+            skipped = min(max(0, -position), part.samples)
+            position += part.samples
+            if skipped == part.samples:
+                continue
+            samples = np.ascontiguousarray(part.to_ndarray()[:, skipped:])
+            kept = av.AudioFrame.from_ndarray(samples, part.format.name, part.layout.name)
+            kept.sample_rate, kept.time_base = rate, Fraction(1, rate)
+            kept.pts = position - kept.samples
+            yield from target_stream.encode(kept)
     yield from target_stream.encode()

@@ -60,7 +60,8 @@ def guessed_scores(landmarks: np.ndarray, size: int) -> np.ndarray:
     # An ellipse about the upper head; the part below the ears is left to the neck.
     angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     centre = top + 0.22 * down
-    mesh.fill(hair, centre + 0.64 * np.cos(angles)[:, None] * across + 0.50 * np.sin(angles)[:, None] * np.abs(down))
+    ring = centre + 0.64 * np.cos(angles)[:, None] * across + 0.50 * np.sin(angles)[:, None] * down
+    hair = mesh.coverage(ring, size) > 127
     scores[neck, COARSE.index("skin")] = 0.8
     scores[hair, COARSE.index("hair")] = 1.0
     face = mesh.region(landmarks, mesh.FACE_OVAL, size) > 127
@@ -104,9 +105,7 @@ def _take_nearest(labels: np.ndarray, where: np.ndarray) -> None:
     """Replaces the labels `where` by the nearest of the others, in place."""
     if not where.any() or where.all():
         return
-    _, nearest = cv2.distanceTransformWithLabels(
-        where.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    _, nearest = cv2.distanceTransformWithLabels(where.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     label_of = np.zeros(nearest.max() + 1, np.uint8)
     label_of[nearest[~where]] = labels[~where]
     labels[where] = label_of[nearest[where]]

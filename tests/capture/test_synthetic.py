@@ -225,7 +225,7 @@ def test_capture_round_trip(tmp_path):
     np.testing.assert_array_equal(render_look_on_capture(capture, look, [7, 2]), capture.frames([7, 2]))
     other = render_look_on_capture(capture, "velmora", [2])
     assert np.abs(other[0].astype(int) - capture.frames([2])[0]).mean() > 3
-    assert capture.manifest["captions"].split()
+    assert capture.manifest["prompt"].split()
     again = write_synthetic_capture(tmp_path / "again", seed=4, seconds=0.8, frame_rate="25/2", size=64)
     assert again.manifest["files"]["frames"] == capture.manifest["files"]["frames"]
 
@@ -233,7 +233,7 @@ def test_capture_round_trip(tmp_path):
 def test_named_capture_keeps_motion_and_scene(tmp_path):
     anyone = write_synthetic_capture(tmp_path / "a", seed=5, seconds=0.2, size=64)
     named = write_synthetic_capture(tmp_path / "b", seed=5, seconds=0.2, size=64, name="Gomberly")
-    assert "Gomberly" in named.manifest["captions"]
+    assert "Gomberly" in named.manifest["prompt"]
     for key in ("motion", "scene"):
         assert named.manifest["synthetic"][key] == anyone.manifest["synthetic"][key]
     np.testing.assert_array_equal(render_look_on_capture(anyone, "Gomberly", [3]), named.frames([3]))

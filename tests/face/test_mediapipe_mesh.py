@@ -91,9 +91,7 @@ def test_parts_are_where_they_belong(real_face):
 
 def test_regions_move_by_fractions_of_a_pixel():
     square = np.array([(10, 10), (20, 10), (20, 20), (10, 20)], float)
-    sums = [
-        mesh.coverage(square + np.array([shift, 0]), 32).astype(float) for shift in (0, 0.25, 0.5)
-    ]
+    sums = [mesh.coverage(square + np.array([shift, 0]), 32).astype(float) for shift in (0, 0.25, 0.5)]
     columns = np.arange(32) + 0.5
     middles = [(image * columns).sum() / image.sum() for image in sums]
     np.testing.assert_allclose(middles, [15, 15.25, 15.5], atol=0.1)

@@ -79,12 +79,12 @@ def test_real_tracking_agrees_with_the_documented_measurements(shared):
 def test_missing_model_says_what_to_download(tmp_path, monkeypatch):
     monkeypatch.setenv("SVP_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"face_landmarker\.task.*storage\.googleapis\.com.*SVP_MODELS"):
-        with face_tracker():
-            pass
-    with pytest.raises(UserError, match="--face-landmarker .*no such model file"):
-        with face_tracker(tmp_path / "nothing.task"):
-            pass
+    message = r"face_landmarker\.task.*storage\.googleapis\.com.*SVP_MODELS"
+    with pytest.raises(UserError, match=message), face_tracker():
+        pass
+    message = r"--face-landmarker .*no such model file"
+    with pytest.raises(UserError, match=message), face_tracker(tmp_path / "nothing.task"):
+        pass
 
 
 def test_broken_model_is_a_user_error(tmp_path):

@@ -1,0 +1,197 @@
+import json
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svp_jax.capture.video import VideoWriter, constant_rate_map, copy_audio, open_video
+from svp_jax.errors import UserError
+
+
+def pictures(count: int, height: int = 64, width: int = 96) -> np.ndarray:
+    """Smooth pictures whose brightness tells their number."""
+    ramp = np.linspace(0, 80, width)[None, :, None] + np.linspace(0, 60, height)[:, None, None]
+    return np.stack([(ramp + 5 * number + np.array([0, 20, 40])) for number in range(count)]).astype(np.uint8)
+
+
+def write(path, images, rate=Fraction(25), **options):
+    with VideoWriter(path, rate, images.shape[2], images.shape[1], **options) as writer:
+        for image in images:
+            writer.write(image)
+
+
+def samples(path, seconds: float) -> np.ndarray:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        frames = [frame for frame in container.decode(stream) if frame.time < seconds]
+        return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+
+
+@pytest.mark.parametrize("rate", ["24000/1001", "25", "30000/1001", "50"])
+def test_round_trip_keeps_frames_and_exact_rate(tmp_path, rate):
+    images = pictures(12)
+    write(tmp_path / "a.mp4", images, Fraction(rate), metadata={"comment": "made here", "svp_seed": "3"})
+    video = open_video(tmp_path / "a.mp4")
+    assert (video.frame_rate, video.width, video.height, video.has_audio) == (Fraction(rate), 96, 64, False)
+    times, frames = zip(*video.frames(), strict=True)
+    assert len(frames) == 12 and video.damage is None
+    np.testing.assert_allclose(times, [float(i / Fraction(rate)) for i in range(12)], atol=1e-4)
+    assert (constant_rate_map(np.array(times), video.frame_rate) == np.arange(12)).all()
+    assert np.abs(np.stack(frames).astype(int) - images).mean() < 2
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.metadata["comment"] == "made here" and container.metadata["svp_seed"] == "3"
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+
+
+def test_part_of_a_video(tmp_path):
+    write(tmp_path / "a.mp4", pictures(20))
+    times = [time for time, _ in open_video(tmp_path / "a.mp4").frames(0.2, 0.4)]
+    np.testing.assert_allclose(times, [0.2, 0.24, 0.28, 0.32, 0.36])
+
+
+def test_odd_sizes_are_padded(tmp_path):
+    images = pictures(3, 65, 97)
+    write(tmp_path / "a.mp4", images)
+    _, frame = next(open_video(tmp_path / "a.mp4").frames())
+    assert frame.shape == (66, 98, 3)
+    assert np.abs(frame[:65, :97].astype(int) - images[0]).mean() < 2
+
+
+def test_an_error_leaves_no_file(tmp_path):
+    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "a.mp4", Fraction(25), 96, 64) as writer:
+        writer.write(pictures(1)[0])
+        raise RuntimeError("interrupted")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="cannot write"):
+        VideoWriter(tmp_path / "no_folder" / "a.mp4", Fraction(25), 96, 64)
+    with pytest.raises(UserError, match=r"gone\.wav: cannot read the sound"):
+        VideoWriter(tmp_path / "a.mp4", Fraction(25), 96, 64, audio=tmp_path / "gone.wav")
+
+
+def test_wrong_frames_are_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match=r"expected uint8 \(64, 96, 3\)"),
+        VideoWriter(tmp_path / "a.mp4", Fraction(25), 96, 64) as writer,
+    ):
+        writer.write(pictures(1, 32, 96)[0])
+
+
+@pytest.mark.parametrize("turns, matrix", [(1, (0, -1, 1, 0)), (2, (-1, 0, 0, -1)), (3, (0, 1, -1, 0))])
+def test_rotation_in_the_header_is_applied(tmp_path, turns, matrix):
+    images = pictures(2)
+    write(tmp_path / "a.mp4", images)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    # The track header's matrix (version 0) starts 44 bytes after its name, in 16.16 fixed point.
+    start = data.index(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    video = open_video(tmp_path / "turned.mp4")
+    _, frame = next(video.frames())
+    assert frame.shape == (video.height, video.width, 3)
+    expected = np.rot90(images[0], turns).astype(int)
+    assert np.abs(frame - expected).mean() < 2
+
+
+def test_sound_is_copied_and_aligned(tmp_path, shared):
+    source = shared / "videos" / "hdtf_a.mp4"
+    images = pictures(50)
+    write(tmp_path / "whole.mp4", images, audio=source)
+    whole, original = samples(tmp_path / "whole.mp4", 1.9), samples(source, 1.9)
+    length = min(whole.shape[1], original.shape[1])
+    assert length > 1.8 * 16000
+    # The packet before 0, which primes the decoder, is left out: the first packet alone differs.
+    np.testing.assert_array_equal(whole[:, 1024:length], original[:, 1024:length])
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        stream = container.streams.audio[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(2.0, abs=0.1)
+
+    assert copy_audio(source, tmp_path / "part.mka", 1.0, 2.0)
+    with av.open(str(tmp_path / "part.mka")) as container:
+        part = [packet for packet in container.demux(container.streams.audio[0]) if packet.size]
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(container.streams.audio[0]) if packet.size]
+        wanted = [p for p in packets if 1.0 <= p.pts * p.time_base < 2.0]
+        assert [bytes(p) for p in part] == [bytes(p) for p in wanted]
+        assert float(part[0].pts * part[0].time_base) == pytest.approx(
+            float(wanted[0].pts * wanted[0].time_base) - 1, abs=0.001
+        )
+
+
+def test_sound_that_mp4_cannot_carry_is_encoded(tmp_path, shared):
+    source = shared / "audio" / "RD_Radio31_000.wav"
+    write(tmp_path / "a.mp4", pictures(50), audio=source, audio_start=1.0)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    copied, original = samples(tmp_path / "a.mp4", 1.9)[0], samples(source, 8)[0, ::2] / 32768
+    expected = original[16000 : 16000 + len(copied)]
+    assert np.corrcoef(copied, expected)[0, 1] > 0.95
+    assert np.corrcoef(copied[100:], expected[:-100])[0, 1] < 0.8
+
+
+def test_no_sound_no_file(tmp_path, shared):
+    assert not copy_audio(shared / "videos" / "lp_d0.mp4", tmp_path / "a.mka", 0, 1)
+    assert not copy_audio(shared / "videos" / "hdtf_a.mp4", tmp_path / "a.mka", 100, 101)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variable_rate_agrees_with_the_truth(shared):
+    video = open_video(shared / "videos" / "hard" / "variable_rate.mkv")
+    truth = json.loads((shared / "videos" / "hard" / "variable_rate.json").read_text())
+    times = np.array([time for time, _ in video.frames()])
+    np.testing.assert_allclose(times * 1000, truth["pts_ms"], atol=0.5)
+    original = np.array(truth["lp_d0_frame"])
+    frame_map = constant_rate_map(times, Fraction(25))
+    # lp_d0 has 78 frames; each slot shows the last of them that was not dropped.
+    assert len(frame_map) == 78
+    assert [original[index] for index in frame_map] == [original[original <= slot].max() for slot in range(78)]
+
+
+@given(
+    st.sampled_from(["24000/1001", "25", "30000/1001", "60"]).map(Fraction),
+    st.lists(st.floats(-0.3, 0.3), min_size=1, max_size=60),
+    st.floats(-5, 5),
+)
+def test_jitter_below_half_a_slot_maps_one_to_one(rate, shifts, start):
+    shifts[0] = 0.0
+    times = start + np.array([(index + shift) / rate for index, shift in enumerate(shifts)], float)
+    assert constant_rate_map(times, rate).tolist() == list(range(len(shifts)))
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=40))
+def test_map_shows_what_is_on_screen(gaps):
+    times = np.concatenate([[0], np.cumsum(gaps)]) / 1000
+    frame_map = constant_rate_map(times, Fraction(25))
+    assert (frame_map[0] >= 0 and (np.diff(frame_map) >= 0).all() and frame_map[-1] == len(times) - 1) or len(gaps)
+    for slot, index in enumerate(frame_map):
+        middle = (slot + 0.5) * 0.04
+        assert times[index] <= middle + 1e-9
+        assert index + 1 == len(times) or times[index + 1] > middle - 1e-9
+
+
+def test_half_the_rate_leaves_every_second_frame_out():
+    assert constant_rate_map(np.arange(9) / 50, Fraction(25)).tolist() == [1, 3, 5, 7, 8]
+
+
+def test_truncated_gives_its_frames_and_a_warning(shared):
+    video = open_video(shared / "videos" / "hard" / "truncated.mp4")
+    with pytest.warns(UserWarning, match=r"truncated\.mp4 is damaged .*: 93 of 200 frames could be read"):
+        assert sum(1 for _ in video.frames()) == 93
+    assert "93 of 200" in video.damage
+
+
+@pytest.mark.parametrize("name", ["not_a_video.mp4", "truncated_no_index.mp4", "variable_rate.json"])
+def test_what_is_no_video_is_refused(shared, name):
+    with pytest.raises(UserError, match=f"{name} cannot be read as a video"):
+        open_video(shared / "videos" / "hard" / name)
+
+
+def test_no_file_and_no_pictures(tmp_path, shared):
+    with pytest.raises(UserError, match="no such video file"):
+        open_video(tmp_path / "gone.mp4")
+    with pytest.raises(UserError, match="has no video stream"):
+        open_video(shared / "audio" / "RD_Radio31_000.wav")
