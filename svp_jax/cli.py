@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import re
@@ -15,23 +16,32 @@ from typing import Annotated, Literal
 import tyro
 
 from svp_jax.errors import UserError
+from svp_jax.face.smoothing import SIGMA
 
-PathArgument = Annotated[Path, tyro.conf.Positional]
+
+def _path(name: str) -> object:
+    """The type of a path that is given by its place, called `name` in the help."""
+    return Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar=name)]
+
+
+def _optional(kind: type, name: str, default: str) -> object:
+    """The type of a flag that may be left out; `default` tells in the help what holds then."""
+    return Annotated[kind | None, tyro.conf.arg(metavar=name, help_behavior_hint=f"(default: {default})")]
 
 
 def prepare(
-    video: PathArgument,
+    video: _path("VIDEO"),
     out: Path,
     size: int = 512,
-    face_landmarker: Path | None = None,
-    parser: str | None = None,
-    smoothing: float | None = None,
+    face_landmarker: _optional(Path, "PATH", "from $SVP_MODELS or ~/.cache/svp_jax") = None,
+    parser: _optional(str, "PATH", "the best that is found") = None,
+    smoothing: float = SIGMA,
     margin: float = 1.0,
     test_fraction: float = 0.2,
     start: float = 0.0,
-    seconds: float | None = None,
-    frame_rate: str | None = None,
-    prompt: str | None = None,
+    seconds: _optional(float, "FLOAT", "up to the end") = None,
+    frame_rate: _optional(str, "RATE", "the video's own") = None,
+    prompt: _optional(str, "TEXT", "none") = None,
     force: bool = False,
 ) -> None:
     """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
@@ -40,25 +50,25 @@ def prepare(
         video: any file that FFmpeg reads.
         out: folder of the capture.
         size: width and height of its images, a multiple of 64.
-        face_landmarker: MediaPipe's face_landmarker.task; looked for in $SVP_MODELS and ~/.cache/svp_jax.
+        face_landmarker: MediaPipe's face_landmarker.task.
         parser: a YAML description of an ONNX parser, a MediaPipe .tflite segmenter, or "landmarks".
         smoothing: sigma of the tracking's smoothing in frames; 0 turns it off.
         margin: factor on the room around the face.
         test_fraction: last part of the clip, held out from training.
         start: seconds to skip at the beginning.
-        seconds: length to use; all where not given.
-        frame_rate: of the capture, such as 25 or 30000/1001; the video's own where not given.
+        seconds: length to use.
+        frame_rate: of the capture, such as 25 or 30000/1001.
         prompt: text that describes the person, stored for training.
         force: replace a finished capture.
     """
     from svp_jax.capture.prepare import PrepareOptions
     from svp_jax.capture.prepare import prepare as run
 
-    given = {"smoothing": smoothing} if smoothing is not None else {}
     options = PrepareOptions(
         size=size,
         face_landmarker=face_landmarker,
         parser=parser,
+        smoothing=smoothing,
         margin=margin,
         test_fraction=test_fraction,
         start=start,
@@ -66,7 +76,6 @@ def prepare(
         frame_rate=_fraction(frame_rate),
         prompt=prompt,
         force=force,
-        **given,
     )
     run(video, out, options)
     print(f"wrote the capture {out}")
@@ -80,16 +89,16 @@ def _fraction(text: str | None) -> Fraction | None:
 
 
 def train(
-    capture: PathArgument,
+    capture: _path("CAPTURE"),
     out: Path,
     base: str = "tiny",
-    config: Path | None = None,
+    config: _optional(Path, "PATH", "the values of TrainConfig") = None,
     stage: Literal["outlines", "details", "both"] = "both",
-    steps: int | None = None,
-    save_every: int | None = None,
-    batch_size: int | None = None,
-    prompt: str | None = None,
-    seed: int | None = None,
+    steps: _optional(int, "INT", "the config's") = None,
+    save_every: _optional(int, "INT", "the config's") = None,
+    batch_size: _optional(int, "INT", "the config's") = None,
+    prompt: _optional(str, "TEXT", "the capture's, else the config's") = None,
+    seed: _optional(int, "INT", "the config's") = None,
     force: bool = False,
 ) -> None:
     """Trains an avatar on a capture; an interrupted run goes on when it is called again.
@@ -98,22 +107,22 @@ def train(
         capture: folder made by `svp prepare`.
         out: folder of the avatar.
         base: a Stable Diffusion folder in the diffusers layout, or "tiny" for the embedded one.
-        config: a preset such as configs/sd15.yaml; its own defaults where not given. Flags below override it.
+        config: a preset such as configs/sd15.yaml. The flags below override it.
         stage: which of the two models to train.
         steps: optimizer steps of each stage.
         save_every: steps between checkpoints.
         batch_size: images per step, over all devices together.
-        prompt: text that describes the person; the capture's where it has one.
+        prompt: text that describes the person.
         seed: of all randomness.
         force: replace a finished avatar.
     """
-    from svp_jax.capture.capture import open_capture
+    from svp_jax.manifest import read_manifest
     from svp_jax.training.config import TrainConfig, load_config
     from svp_jax.training.train import train as run
 
     settings = load_config(config) if config else TrainConfig()
     if prompt is None:
-        prompt = open_capture(capture).manifest.get("prompt")
+        prompt = read_manifest(capture, "capture").get("prompt")
     given = {"save_every": save_every, "batch_size": batch_size, "prompt": prompt, "seed": seed}
     settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
     if steps is not None:
@@ -126,7 +135,7 @@ def train(
     print(f"wrote the avatar {out}")
 
 
-def evaluate(subject: PathArgument, reference: PathArgument, out: Path, force: bool = False) -> None:
+def evaluate(subject: _path("SUBJECT"), reference: _path("REFERENCE"), out: Path, force: bool = False) -> None:
     """Scores a render, a capture or a video file against a reference, beside two baselines and the ceiling.
 
     Args:
@@ -157,7 +166,7 @@ def demo(out: Path, seed: int = 0, force: bool = False) -> None:
     print(f"wrote the demo {out}")
 
 
-def inspect(path: PathArgument) -> None:
+def inspect(path: _path("PATH")) -> None:
     """Prints what a base, capture, avatar, render or report is, and what is wrong with it, if anything.
 
     Args:
@@ -175,8 +184,8 @@ def _render_command() -> Callable[..., None]:
     from svp_jax.rendering.options import RenderOptions
 
     def render(
-        avatar: PathArgument,
-        driver: PathArgument,
+        avatar: _path("AVATAR"),
+        driver: _path("DRIVER"),
         out: Path,
         options: Annotated[RenderOptions, tyro.conf.arg(name="")] = RenderOptions(),  # noqa: B008
     ) -> None:
@@ -196,16 +205,12 @@ def _render_command() -> Callable[..., None]:
     return render
 
 
-COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "inspect")
-
-
 def main() -> None:
     """Entry point: exit code 0 on success, 2 with one line on bad input."""
     warnings.showwarning = _one_line_warning
     _quiet_libraries()
     try:
-        call = _parse(sys.argv[1:])
-        call()
+        _parse(sys.argv[1:])()
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -217,8 +222,12 @@ def main() -> None:
 
 
 def _parse(arguments: list[str]) -> Callable[[], None]:
-    """The command with its arguments, not yet called, so that tyro's messages and ours stay apart."""
-    functions = {
+    """The command with its arguments, not yet called; --help prints and exits here.
+
+    Raises:
+        UserError: an unknown command, or arguments that do not fit it.
+    """
+    commands = {
         "demo": demo,
         "prepare": prepare,
         "train": train,
@@ -228,30 +237,34 @@ def _parse(arguments: list[str]) -> Callable[[], None]:
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: svp COMMAND --help\n")
-        for name, function in functions.items():
-            print(f"  svp {name:<9} {function.__doc__.splitlines()[0]}")
+        for name, command in commands.items():
+            print(f"  svp {name:<9} {command.__doc__.splitlines()[0]}")
         sys.exit(0)
     name, rest = arguments[0], arguments[1:]
-    if name not in functions:
-        raise UserError(f"unknown command {name!r}; allowed are {', '.join(functions)}")
-    captured: list[Callable[[], None]] = []
-    function = functions[name]
+    if name not in commands:
+        raise UserError(f"unknown command {name!r}; allowed are {', '.join(commands)}")
 
-    def later(*args, **kwargs) -> None:
-        captured.append(lambda: function(*args, **kwargs))
+    # tyro calls what it has parsed for: this binds the arguments, so that what goes wrong in here is all tyro's.
+    @functools.wraps(commands[name])
+    def bind(*args, **kwargs) -> Callable[[], None]:
+        return functools.partial(commands[name], *args, **kwargs)
 
-    later.__signature__ = __import__("inspect").signature(function)
-    later.__doc__, later.__annotations__ = function.__doc__, function.__annotations__
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            tyro.cli(later, prog=f"svp {name}", args=rest)
+            return tyro.cli(bind, prog=f"svp {name}", args=rest)
     except SystemExit as stop:
         if stop.code:
-            text = re.sub(r"[─│╭╮╰╯═║╔╗╚╝]|\x1b\[[0-9;]*m", " ", errors.getvalue())
-            raise UserError(" ".join(text.split())) from None
+            raise UserError(f"{_plain(errors.getvalue())}; see `svp {name} --help`") from None
         raise
-    return captured[0]
+
+
+def _plain(box: str) -> str:
+    """tyro's framed message as one line, without its title and its pointer to the help."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯]", "", line).strip(" ─") for line in box.splitlines()]
+    text = " ".join(" ".join(lines[1:]).split())
+    text = re.split(r"\s*(?:For full helptext|Argument helptext|Got errors)", text)[0].rstrip(".")
+    return text.replace("{None}|", "").replace(" Perhaps you meant:", "; perhaps you meant")
 
 
 def _quiet_libraries() -> None:

@@ -7,7 +7,6 @@ A capture, an avatar, a render and a report each hold one JSON file (`capture.js
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,8 @@ def read_manifest(folder: Path, kind: str) -> dict:
     """
     path = Path(folder) / FILE_NAMES[kind]
     if not path.is_file():
+        if not Path(folder).exists() and not partial_folder(folder).exists():
+            raise UserError(f"{folder}: no such folder; give the folder of a {kind}")
         unfinished = partial_folder(folder)
         hint = f"; {unfinished} is unfinished: run the command that makes it again" if unfinished.is_dir() else ""
         raise UserError(f"{folder} is not a finished {kind}: it has no {path.name}{hint}")
@@ -57,15 +58,26 @@ def read_manifest(folder: Path, kind: str) -> dict:
 
 def _checksum(manifest: dict) -> str:
     content = {key: value for key, value in manifest.items() if key != CHECKSUM}
-    # Through JSON once, so that tuples and numpy-free numbers hash as they will be read back.
+    # Through JSON once, so that it is sorted and hashed as it will be read back, with every key a text.
+    content = json.loads(json.dumps(content))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes `content` beside `path` and renames it, so that a reader never sees half a file."""
+    """Writes `content` beside `path` and renames it, so that a reader never sees half a file.
+
+    Raises:
+        UserError: it cannot be written, as on a full disk; nothing new is left.
+    """
+    text = json.dumps(content, indent=2) + "\n"
     beside = Path(path).with_name(Path(path).name + ".tmp")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot write ({error.strerror}); free space or choose another folder") from None
 
 
 def sha256_file(path: Path) -> str:
@@ -84,8 +96,9 @@ def sha256_folder(folder: Path) -> str:
 
 def partial_folder(out: Path) -> Path:
     """Where a result lies until it is finished: `OUT.partial` beside `OUT`."""
-    out = Path(out)
-    return out.with_name(out.name + ".partial")
+    # "." and ".." have no name of their own to add to.
+    out = Path(out) if Path(out).name not in ("", "..") else Path(out).resolve()
+    return out.parent / (out.name + ".partial")
 
 
 @contextlib.contextmanager
@@ -117,7 +130,7 @@ def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path
         raise
     if out.exists():
         shutil.rmtree(out)
-    os.replace(partial, out)
+    partial.replace(out)
 
 
 def check_output(out: Path, force: bool) -> Path:

@@ -51,7 +51,7 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
     if (out / "config.json").exists():
         return load_model(out)
     heads = Heads(work)
-    batch_size = 8
+    batch_size = 4
 
     def batch_of(step: int) -> dict[str, np.ndarray]:
         rng = batch_rng(SEED, step)

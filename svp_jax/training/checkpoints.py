@@ -5,6 +5,8 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
+from svp_jax.errors import UserError
+
 KEEP = 2
 
 
@@ -16,16 +18,28 @@ class TrainingState:
 
     def __init__(self, folder: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(Path(folder).resolve(), options=options)
+        self._folder = Path(folder)
+        self._manager = ocp.CheckpointManager(self._folder.resolve(), options=options)
 
     def latest_step(self) -> int | None:
         """The number of finished steps of the newest complete checkpoint."""
         return self._manager.latest_step()
 
     def save(self, step: int, trained: dict, opt_state) -> None:
-        """Writes a checkpoint after `step` finished steps; older ones but one are deleted."""
+        """Writes a checkpoint after `step` finished steps; older ones but one are deleted.
+
+        Raises:
+            UserError: it cannot be written, as on a full disk; the checkpoint before stays.
+        """
         state = {"trained": trained, "optimizer": jax.tree.leaves(opt_state)}
-        self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+        except (OSError, ValueError) as error:
+            # The library below reports a refused write as either.
+            raise UserError(
+                f"{self._folder}: cannot write the checkpoint of step {step} ({str(error)[:200]}); free space, then "
+                "run the same command again"
+            ) from error
 
     def restore(self, step: int, trained: dict, opt_state) -> tuple[dict, object]:
         """The state saved after `step`, shaped like the given (freshly made) one."""

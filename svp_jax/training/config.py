@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,8 @@ from svp_jax.errors import UserError
 TRAINABLE = ("locked", "unlocked", "full")
 VAE_TRAINABLE = ("none", "decoder", "all")
 DECAYS = ("constant", "cosine")
+# Below this a float32 parameter would not move at all.
+SMALLEST_RATE = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +88,8 @@ def load_config(path: Path) -> TrainConfig:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror}; presets lie in configs/") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--config {path} is not a text file; presets lie in configs/") from None
     except yaml.YAMLError as error:
         raise UserError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from None
     config = _build(TrainConfig, content, str(path), "")
@@ -125,17 +130,27 @@ def _convert(kind: type, value: object, file: str, name: str):
 def check(config: TrainConfig) -> None:
     """Raises UserError for a value that cannot be trained with, naming the key."""
     for name in ("outlines", "details"):
-        _check_choice(f"{name}.trainable", getattr(config, name).trainable, TRAINABLE)
-        _check_positive(f"{name}.steps", getattr(config, name).steps)
+        stage = getattr(config, name)
+        _check_choice(f"{name}.trainable", stage.trainable, TRAINABLE)
+        _check_range(f"{name}.steps", stage.steps, 1)
+        _check_range(f"{name}.learning_rate", stage.learning_rate, SMALLEST_RATE)
+        _check_range(f"{name}.unet_learning_rate", stage.unet_learning_rate, SMALLEST_RATE)
     _check_choice("vae.trainable", config.vae.trainable, VAE_TRAINABLE)
-    _check_choice("decay", config.decay, DECAYS)
     if config.vae.trainable != "none":
-        _check_positive("vae.steps", config.vae.steps)
+        _check_range("vae.steps", config.vae.steps, 1)
+        _check_range("vae.batch_size", config.vae.batch_size, 1)
+        _check_range("vae.learning_rate", config.vae.learning_rate, SMALLEST_RATE)
+    _check_choice("decay", config.decay, DECAYS)
     for name in ("batch_size", "window", "save_every", "preview_every", "preview_steps"):
-        _check_positive(name, getattr(config, name))
+        _check_range(name, getattr(config, name), 1)
+    for name in ("warmup_steps", "weight_decay", "min_snr_gamma"):
+        _check_range(name, getattr(config, name), 0)
+    _check_range("clip_norm", config.clip_norm, SMALLEST_RATE)
     for name in ("prompt_dropout", "temporal_tau"):
-        if not 0.0 <= getattr(config, name) <= 1.0:
-            raise UserError(f"config: {name} is {getattr(config, name)}, allowed are 0 to 1")
+        _check_range(name, getattr(config, name), 0, 1)
+    for name in ("temporal_current", "temporal_previous", "temporal_noise"):
+        _check_range(name, getattr(config, name), -math.inf)
+    _check_range("seed", config.seed, 0, 2**32 - 1)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -143,6 +158,10 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise UserError(f"config: {name} is {value!r}, allowed are {', '.join(allowed)}")
 
 
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"config: {name} is {value}, it must be at least 1")
+def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if math.isfinite(value) and low <= value <= high:
+        return
+    allowed = "finite numbers"
+    if math.isfinite(low):
+        allowed = f"{low:g} to {high:.0f}" if math.isfinite(high) else f"{low:g} or more"
+    raise UserError(f"config: {name} is {value}, allowed are {allowed}")

@@ -8,11 +8,11 @@ from svp_jax.errors import UserError
 AXIS = "devices"
 
 
-def check_batch(batch_size: int, device_count: int) -> None:
-    """Raises UserError where the global batch does not divide over the devices."""
+def check_batch(batch_size: int, device_count: int, key: str = "batch_size") -> None:
+    """Raises UserError, naming the config's `key`, where the global batch does not divide over the devices."""
     if batch_size % device_count:
         raise UserError(
-            f"config: batch_size is {batch_size}, but there are {device_count} devices; "
+            f"config: {key} is {batch_size}, but there are {device_count} devices; "
             f"use a multiple of {device_count}"
         )
 

@@ -1,5 +1,6 @@
 """The training loop: batches in, steps on all devices, log, previews, checkpoints, resume."""
 
+import contextlib
 import json
 import math
 import sys
@@ -66,9 +67,9 @@ def fit(
     if start:
         print(f"{name}: goes on from step {start}", file=sys.stderr)
         trained, opt_state = checkpoints.restore(start, trained, opt_state)
-        _truncate_log(folder / "log.jsonl", start)
     else:
         preview(0, models)
+    _truncate_log(folder / "log.jsonl", start)
     # From here on the parameters live on the devices alone; every step donates them.
     trained, opt_state, frozen = replicate(trained), replicate(opt_state), replicate(frozen)
     sample_index = shard(np.arange(batch_size, dtype=np.uint32))
@@ -77,6 +78,7 @@ def fit(
         return assemble(structures, {**first(frozen), **first(trained)})
 
     with (
+        contextlib.closing(checkpoints),
         open(folder / "log.jsonl", "a", encoding="utf-8") as log,
         ThreadPoolExecutor(1) as loader,
         tqdm(total=steps, initial=start, desc=name, unit="step", file=sys.stderr, mininterval=2.0) as progress,
@@ -91,7 +93,8 @@ def fit(
             )
             done = step + 1
             progress.update()
-            if done % LOG_EVERY == 0 or done == steps:
+            saves = done % save_every == 0 or done == steps
+            if done % LOG_EVERY == 0 or saves:
                 values = {key: float(value) for key, value in first(scalars).items()}
                 seconds = time.monotonic() - began
                 values["images_per_second"] = (done - logged) * batch_size / seconds
@@ -99,22 +102,22 @@ def fit(
                 log.write(json.dumps({"step": done, **values}) + "\n")
                 log.flush()
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
-                if not math.isfinite(values["loss"]):
+                broken = [key for key, value in values.items() if not math.isfinite(value)]
+                if broken:
                     raise UserError(
-                        f"{name}: the loss is not finite at step {done}; the last checkpoint is kept; "
-                        "lower learning_rate"
+                        f"{name}: {broken[0]} is not finite at step {done}; the last checkpoint is kept in {folder}; "
+                        "start anew with a lower learning_rate"
                     )
-            if done % save_every == 0 or done == steps:
+            if saves:
                 checkpoints.save(done, first(trained), first(opt_state))
             if done % preview_every == 0 or done == steps:
                 preview(done, models_now())
-    checkpoints.close()
     return models_now()
 
 
 def _truncate_log(path: Path, step: int) -> None:
-    """Drops the lines after the checkpoint, which the resumed run will write again."""
+    """Drops the lines after the checkpoint, which the resumed run will write again, and one that a kill cut off."""
     if not path.exists():
         return
-    lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in lines))
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+    path.write_text("".join(line + "\n" for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -14,11 +15,12 @@ from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
-from svp_jax.manifest import partial_folder, staged_folder, write_json, write_manifest
+from svp_jax.manifest import check_output, partial_folder, staged_folder, write_json, write_manifest
 from svp_jax.metrics.image import psnr
 from svp_jax.models.controlnet import controlnet_from_unet
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
+from svp_jax.training.devices import check_batch
 from svp_jax.training.latents import cached_latents, decode_images, encode_images
 from svp_jax.training.loop import fit
 from svp_jax.training.stage import (
@@ -30,11 +32,15 @@ from svp_jax.training.stage import (
 )
 from svp_jax.training.trainable import stage_rules, vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
-from svp_jax.weights.avatar import STAGES
+from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import Base, encode_prompts, load_base
 from svp_jax.weights.folder import load_model, save_model
 
 MIN_FRAMES = 8
+# Frames in memory at a time.
+ROUND_TRIP_BATCH = 64
+# In the unfinished folder: what the run was started with.
+RUN = "run.json"
 
 
 def train(
@@ -57,6 +63,7 @@ def train(
         UserError: bad input, or an unfinished run in `OUT.partial` that was started with other settings.
     """
     check(config)
+    check_output(out, force)
     capture = open_capture(capture_folder)
     if len(capture.train_indices) < MIN_FRAMES:
         raise UserError(
@@ -65,6 +72,7 @@ def train(
         )
     opened = load_base(base)
     names = STAGES if stage == "both" else (stage,)
+    _check_before_start(opened, config)
     run = {
         "base": {"path": base if base == "tiny" else str(Path(base).resolve()), "sha256": opened.sha256},
         "capture": {
@@ -76,15 +84,30 @@ def train(
         "config": dataclasses.asdict(config),
     }
     with staged_folder(out, force, resume=True) as folder:
-        _check_same_run(folder / "run.json", run, out)
+        _check_same_run(folder / RUN, run, out)
         vae, ceiling = _vae(capture, opened, config, folder)
         for name in names:
             if not (folder / name / "controlnet" / "config.json").exists():
                 _train_stage(name, capture, opened, vae, config, folder)
-        (folder / "run.json").unlink()
         shutil.rmtree(folder / "work", ignore_errors=True)
-        write_manifest(folder, "avatar", _manifest(run, config, names, ceiling))
+        write_manifest(folder, "avatar", _manifest(run, config, names, ceiling) | {"files": part_hashes(folder)})
+    # Only now: without it an unfinished folder could not go on.
+    (Path(out) / RUN).unlink()
     return Path(out)
+
+
+def _check_before_start(base: Base, config: TrainConfig) -> None:
+    """Raises UserError for settings that this base or machine refuses, before anything is written."""
+    devices = jax.local_device_count()
+    check_batch(config.batch_size, devices)
+    if config.vae.trainable != "none":
+        check_batch(config.vae.batch_size, devices, "vae.batch_size")
+    encode_prompts(base, [config.prompt])
+    TrainingSchedule.from_config(base.scheduler_config)
+    try:
+        Schedule.from_config(base.scheduler_config, config.preview_steps)
+    except UserError as error:
+        raise UserError(f"config: preview_steps is {config.preview_steps}: {error}") from None
 
 
 def _check_same_run(path: Path, run: dict, out: Path) -> None:
@@ -94,14 +117,24 @@ def _check_same_run(path: Path, run: dict, out: Path) -> None:
             raise UserError(f"{path.parent} is not an unfinished run of svp train; remove it or choose another --out")
         write_json(path, run)
         return
-    earlier = json.loads(path.read_text())
-    changed = [name for name in run if earlier.get(name) != run[name]]
-    if changed:
+    earlier, now = (_leaves(content) for content in (json.loads(path.read_text(encoding="utf-8")), run))
+    # Where base and capture lie does not matter, their hashes do.
+    names = [name for name in now if not name.endswith(".path") and earlier.get(name) != now[name]]
+    if names:
+        changed = ", ".join(f"{name} {earlier.get(name)!r}, not {now[name]!r}" for name in names[:3])
         raise UserError(
-            f"{partial_folder(out)} is an unfinished run with another {' and '.join(changed)}; "
+            f"{partial_folder(out)} is an unfinished run with {changed}; "
             "use the same settings to go on, or remove it to start anew"
         )
     print(f"going on with the unfinished run in {path.parent}", file=sys.stderr)
+
+
+def _leaves(content: dict, prefix: str = "") -> dict[str, object]:
+    """Nested dictionaries as one, with dotted names."""
+    flat = {}
+    for name, value in content.items():
+        flat |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], ceiling: dict) -> dict:
@@ -124,7 +157,7 @@ def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], ceiling: d
 def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:
     """The VAE to train with, tuned first where the config says so, and the PSNR of its round trips."""
     report_path = folder / "training" / "vae" / "round_trip.json"
-    tuned_path = folder / "vae"
+    tuned_path, work = folder / "vae", folder / "work" / "vae"
     tuning = config.vae
     if report_path.exists():
         vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
@@ -147,7 +180,7 @@ def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tup
             vae_rules(tuning.trainable),
             vae_loss,
             samples,
-            folder / "work" / "vae",
+            work,
             steps=tuning.steps,
             batch_size=tuning.batch_size,
             seed=config.seed,
@@ -160,18 +193,22 @@ def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tup
         )["vae"]
         save_model(vae, tuned_path)
         report["tuned_psnr"] = _round_trip(vae, capture, held_out)
-        shutil.copy(folder / "work" / "vae" / "log.jsonl", report_path.parent / "log.jsonl")
+        shutil.copy(work / "log.jsonl", report_path.parent / "log.jsonl")
     print(f"vae: round trip of the held-out frames, PSNR in dB: {report}", file=sys.stderr)
+    # Its report is what says that the pass is finished.
     write_json(report_path, report)
+    shutil.rmtree(work, ignore_errors=True)
     return vae, report
 
 
 def _round_trip(vae: VAE, capture: Capture, indices: np.ndarray) -> float:
     """Mean PSNR (dB) of frames encoded and decoded: what no avatar with this VAE can exceed by much."""
-    mean, _ = encode_images(vae, capture.frames, indices)
-    decoded = decode_images(vae, mean)
-    frames = capture.frames(indices)
-    return float(np.mean([psnr(a / 255.0, b / 255.0) for a, b in zip(decoded, frames, strict=True)]))
+    scores = []
+    for start in range(0, len(indices), ROUND_TRIP_BATCH):
+        part = indices[start : start + ROUND_TRIP_BATCH]
+        decoded = decode_images(vae, encode_images(vae, capture.frames, part)[0])
+        scores += [psnr(a / 255.0, b / 255.0) for a, b in zip(decoded, capture.frames(part), strict=True)]
+    return float(np.mean(scores))
 
 
 def _preview_vae(path: Path, vae: nnx.Module, capture: Capture, held_out: np.ndarray) -> None:

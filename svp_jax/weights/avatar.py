@@ -14,7 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from svp_jax.errors import UserError
-from svp_jax.manifest import read_manifest
+from svp_jax.manifest import read_manifest, sha256_folder
 from svp_jax.models.controlnet import ControlNet
 from svp_jax.models.unet import UNet
 from svp_jax.models.vae import VAE
@@ -55,6 +55,8 @@ def load_avatar(folder: Path, dtype: jnp.dtype = jnp.float32, base: str | Path |
     folder = Path(folder)
     manifest = read_manifest(folder, "avatar")
     trained_on = manifest["base"]
+    if base is None and trained_on["path"] != "tiny" and not Path(trained_on["path"]).exists():
+        raise UserError(f"{folder} needs its base, which lay in {trained_on['path']}; put it back there")
     opened = load_base(base or trained_on["path"], dtype)
     if opened.sha256 != trained_on["sha256"]:
         raise UserError(
@@ -70,3 +72,8 @@ def load_avatar(folder: Path, dtype: jnp.dtype = jnp.float32, base: str | Path |
         )
     vae = load_model(folder / "vae", dtype) if manifest["vae_tuned"] else opened.vae
     return Avatar(folder, manifest, opened, vae, stages)
+
+
+def part_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each stage's folder and of the VAE's, of those that are there; every file is read."""
+    return {name: sha256_folder(Path(folder) / name) for name in (*STAGES, "vae") if (Path(folder) / name).is_dir()}

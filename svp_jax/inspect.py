@@ -1,0 +1,154 @@
+"""`svp inspect`: what a base, capture, avatar, render or report is, and what is wrong with it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from flax import nnx
+
+from svp_jax.capture.capture import open_capture
+from svp_jax.diffusion import TrainingSchedule
+from svp_jax.errors import UserError
+from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest
+from svp_jax.weights.avatar import part_hashes
+from svp_jax.weights.base import load_base
+from svp_jax.weights.folder import load_model
+
+BASE_INDEX, MODEL_CONFIG = "model_index.json", "config.json"
+BASE_MODELS = ("unet", "vae", "text_encoder")
+LONGEST_LIST = 8
+
+
+def inspect(path: Path) -> list[str]:
+    """Prints a summary of what lies at `path`; returns what is wrong with it, a line each, nothing if all is well.
+
+    Files are compared with the hashes that the manifest has of them, so all of them are read; weights are opened
+    where no hash vouches for them.
+
+    Raises:
+        UserError: `path` is none of the folders that this program knows.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    print(f"{kind} {path}")
+    if kind == "base":
+        return _inspect_base(path)
+    if kind == "model":
+        return _inspect_models(path, ("",))
+    problem = None
+    try:
+        manifest = read_manifest(path, kind)
+    except UserError as error:
+        # What can be read is shown all the same.
+        problem, manifest = str(error), _readable(path / FILE_NAMES[kind])
+    for line in _lines(manifest):
+        print(f"  {line}")
+    # The hashes in a broken manifest vouch for nothing.
+    return [problem] if problem else _CHECKS[kind](path, manifest)
+
+
+def _kind(path: Path) -> str:
+    for kind, name in FILE_NAMES.items():
+        if (path / name).is_file():
+            return kind
+    if (path / BASE_INDEX).is_file() or (path / "unet").is_dir():
+        return "base"
+    if (path / MODEL_CONFIG).is_file():
+        return "model"
+    if not path.exists() and not partial_folder(path).exists():
+        raise UserError(f"{path}: no such folder")
+    if not path.exists() or path.name.endswith(".partial"):
+        raise UserError(f"{path} is unfinished; run the command that makes it again")
+    names = ", ".join((*FILE_NAMES.values(), BASE_INDEX, MODEL_CONFIG))
+    raise UserError(f"{path} is no base, capture, avatar, render, report or model: it has none of {names}")
+
+
+def _readable(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _lines(content: dict, prefix: str = "") -> Iterator[str]:
+    """A line `name  value` for each value; nested names with dots, long lists counted."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and len(value) > LONGEST_LIST:
+            yield f"{prefix + name:<32} {len(value)} values"
+        else:
+            yield f"{prefix + name:<32} {value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _inspect_base(path: Path) -> list[str]:
+    problems = _inspect_models(path, BASE_MODELS)
+    if problems:
+        return problems
+    try:
+        base = load_base(path)
+        print(f"  {'scheduler':<32} {TrainingSchedule.from_config(base.scheduler_config).prediction_type} prediction")
+        print(f"  {'tokenizer':<32} {len(base.tokenizer)} tokens")
+        print(f"  {'sha256':<32} {base.sha256}")
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _inspect_models(path: Path, names: tuple[str, ...]) -> list[str]:
+    """Opens the models below `path`, prints their sizes, and returns the errors of those that do not open."""
+    problems = []
+    for name in names:
+        try:
+            model = load_model(path / name)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
+        print(f"  {name or 'class':<32} {type(model).__name__}, {count:,} parameters")
+    return problems
+
+
+def _check_capture(path: Path, manifest: dict) -> list[str]:
+    try:
+        return [f"{name} was changed after it was made" for name in open_capture(path).damaged_files()]
+    except UserError as error:
+        return [str(error)]
+
+
+def _check_avatar(path: Path, manifest: dict) -> list[str]:
+    problems = []
+    base = manifest["base"]["path"]
+    if base != "tiny" and not Path(base).is_dir():
+        problems.append(f"its base {base} is not there")
+    found = part_hashes(path)
+    for name, digest in manifest["files"].items():
+        if found.get(name) == digest:
+            continue
+        problems.append(f"{name} was changed after it was made" if name in found else f"{name} is missing")
+        # A folder that holds a config.json is a model; the others hold models.
+        models = (path / name).rglob(MODEL_CONFIG)
+        for model in sorted(models):
+            try:
+                load_model(model.parent)
+            except UserError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _check_render(path: Path, manifest: dict) -> list[str]:
+    videos = ["side_by_side.mp4"] if manifest["settings"]["stage"] == "outlines" else ["avatar.mp4", "side_by_side.mp4"]
+    return _missing(path, videos)
+
+
+def _check_report(path: Path, manifest: dict) -> list[str]:
+    return _missing(path, ["contact_sheet.png", "frames.csv"])
+
+
+def _missing(path: Path, names: list[str]) -> list[str]:
+    return [f"{name} is missing" for name in names if not (path / name).is_file()]
+
+
+_CHECKS = {"capture": _check_capture, "avatar": _check_avatar, "render": _check_render, "report": _check_report}

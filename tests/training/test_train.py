@@ -1,0 +1,231 @@
+"""`svp train` as a whole, on a random base and a small capture."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from factories import make_capture
+from flax import nnx
+from training_run import CONFIG, read_log
+
+import svp_jax.training.train as train_module
+from svp_jax.capture.images import read_png
+from svp_jax.errors import UserError
+from svp_jax.inspect import inspect
+from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
+from svp_jax.training.config import Stage, VAEPass
+from svp_jax.training.stage import StagePreview
+from svp_jax.training.train import train
+from svp_jax.weights.avatar import load_avatar
+from svp_jax.weights.base import load_base
+
+STAGES = ("outlines", "details")
+
+
+@pytest.fixture(scope="module")
+def avatar_folder(base_folder, capture_folder, tmp_path_factory):
+    """Both stages unlocked, the VAE's decoder tuned: 4 steps each."""
+    return train(capture_folder, str(base_folder), tmp_path_factory.mktemp("avatar") / "avatar", CONFIG)
+
+
+def parameters(model: nnx.Module) -> dict[str, np.ndarray]:
+    flat = nnx.to_flat_state(nnx.state(model))
+    return {"/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in flat}
+
+
+def changed(model: nnx.Module, original: nnx.Module) -> set[str]:
+    """Top-level parts of which any parameter differs by a bit."""
+    one, other = parameters(model), parameters(original)
+    assert one.keys() == other.keys()
+    return {name.split("/")[0] for name in one if not np.array_equal(one[name], other[name])}
+
+
+def test_it_writes_an_avatar_that_opens(avatar_folder, base_folder, capture_folder):
+    avatar = load_avatar(avatar_folder)
+    assert set(avatar.stages) == set(STAGES)
+    assert avatar.manifest["base"]["sha256"] == load_base(base_folder).sha256
+    capture = read_manifest(capture_folder, "capture")
+    assert avatar.manifest["capture"]["manifest_sha256"] == capture["manifest_sha256"]
+    assert avatar.manifest["prompt"] == "a person"
+    assert avatar.manifest["condition"]["outlines"] == {"window": 3, "channels": 9, "order": ["geometry"] * 3}
+    assert avatar.manifest["temporal"].keys() == {"current", "previous", "noise", "tau"}
+    assert avatar.manifest["files"] == {name: sha256_folder(avatar_folder / name) for name in (*STAGES, "vae")}
+
+
+def test_nothing_of_the_unfinished_run_is_left(avatar_folder):
+    assert not partial_folder(avatar_folder).exists()
+    names = {path.name for path in avatar_folder.iterdir()}
+    assert names == {"avatar.json", "outlines", "details", "vae", "training"}
+
+
+def test_it_keeps_log_and_previews(avatar_folder):
+    for name in ("vae", *STAGES):
+        notes = avatar_folder / "training" / name
+        assert [entry["step"] for entry in read_log(notes)] == [2, 4]
+        assert all(np.isfinite(list(entry.values())).all() for entry in read_log(notes))
+        assert sorted(path.name for path in notes.glob("*.png")) == [f"preview_00000{n}.png" for n in (0, 2, 4)]
+    # Target, condition and sample below each other, four frames beside each other.
+    assert read_png(avatar_folder / "training" / "details" / "preview_000004.png").shape == (3 * 64, 4 * 64, 3)
+
+
+def test_the_ceiling_is_reported(avatar_folder):
+    ceiling = read_manifest(avatar_folder, "avatar")["vae_round_trip"]
+    assert ceiling["frames"] == 4
+    assert np.isfinite([ceiling["base_psnr"], ceiling["tuned_psnr"]]).all()
+    assert ceiling["base_psnr"] != ceiling["tuned_psnr"]
+
+
+def test_unlocked_trains_controlnet_and_decoder_half_only(avatar_folder, base_folder):
+    base, avatar = load_base(base_folder), load_avatar(avatar_folder)
+    for stage in avatar.stages.values():
+        assert changed(stage.unet, base.unet) == {"up_blocks", "conv_norm_out", "conv_out"}
+        # Its zero convolutions start at zero; that they are not says that it takes part.
+        weights = parameters(stage.controlnet)
+        assert all(np.abs(weights[name]).max() > 0 for name in weights if name.startswith("controlnet_"))
+    assert changed(avatar.vae, base.vae) == {"decoder", "post_quant_conv"}
+
+
+def test_locked_leaves_the_whole_unet(base_folder, capture_folder, tmp_path, monkeypatch):
+    returned, fit = {}, train_module.fit
+
+    def spy(name, *args, **kwargs):
+        returned[name] = fit(name, *args, **kwargs)
+        return returned[name]
+
+    monkeypatch.setattr(train_module, "fit", spy)
+    locked = dataclasses.replace(CONFIG, outlines=Stage(steps=2, trainable="locked"), vae=VAEPass())
+    train(capture_folder, str(base_folder), tmp_path / "avatar", locked, "outlines")
+    base, avatar = load_base(base_folder), load_avatar(tmp_path / "avatar")
+    assert changed(returned["outlines"]["unet"], base.unet) == set()
+    assert not (tmp_path / "avatar" / "outlines" / "unet").exists()
+    assert changed(avatar.stages["outlines"].unet, base.unet) == set()
+    assert changed(avatar.vae, base.vae) == set()
+    assert set(avatar.stages) == {"outlines"}
+    assert avatar.manifest["files"].keys() == {"outlines"}
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(
+    avatar_folder, base_folder, capture_folder, tmp_path, monkeypatch, capsys
+):
+    """Killed after step 2 of 4 in the VAE pass and in each stage; equal to the run that was not."""
+    out, killed = tmp_path / "avatar", []
+    run = lambda config=CONFIG: train(capture_folder, str(base_folder), out, config)  # noqa: E731
+    vae_preview, stage_preview = train_module._preview_vae, StagePreview.__call__
+
+    def kill_once(name, step):
+        if step == 2 and name not in killed:
+            killed.append(name)
+            raise KeyboardInterrupt
+
+    def dying_vae_preview(path, *args):
+        kill_once("vae", int(path.stem[-6:]))
+        vae_preview(path, *args)
+
+    def dying_stage_preview(self, step, models):
+        kill_once(self.folder.name, step)
+        stage_preview(self, step, models)
+
+    monkeypatch.setattr(train_module, "_preview_vae", dying_vae_preview)
+    monkeypatch.setattr(StagePreview, "__call__", dying_stage_preview)
+    for name in ("vae", *STAGES):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert killed[-1] == name
+        assert not out.exists()
+    with pytest.raises(UserError, match=r"config\.outlines\.steps 4, not 5.*same settings.*remove it"):
+        run(dataclasses.replace(CONFIG, outlines=dataclasses.replace(CONFIG.outlines, steps=5)))
+    run()
+    assert "details: goes on from step 2" in capsys.readouterr().err
+
+    assert read_manifest(out, "avatar")["files"] == read_manifest(avatar_folder, "avatar")["files"]
+    for name in ("vae", *STAGES):
+        losses = [[(e["step"], e["loss"]) for e in read_log(f / "training" / name)] for f in (out, avatar_folder)]
+        assert losses[0] == losses[1]
+
+
+def test_another_seed_gives_another_avatar(avatar_folder, base_folder, capture_folder, tmp_path):
+    config = dataclasses.replace(CONFIG, seed=1, vae=VAEPass())
+    train(capture_folder, str(base_folder), tmp_path / "avatar", config, "details")
+    same = [read_log(folder / "training" / "details")[0]["loss"] for folder in (tmp_path / "avatar", avatar_folder)]
+    assert same[0] != same[1]
+
+
+def test_settings_that_are_refused_leave_nothing(base_folder, capture_folder, tmp_path):
+    for change, words in (
+        ({"prompt": "x" * 100}, "tokens"),
+        ({"preview_steps": 2000}, "preview_steps is 2000"),
+        ({"batch_size": 0}, "batch_size"),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(capture_folder, str(base_folder), tmp_path / "out", dataclasses.replace(CONFIG, **change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_does_not_divide_over_the_devices(base_folder, capture_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    with pytest.raises(UserError, match="batch_size is 4, but there are 3 devices; use a multiple of 3"):
+        train(capture_folder, str(base_folder), tmp_path / "out", CONFIG)
+    with pytest.raises(UserError, match=r"vae\.batch_size is 4"):
+        train(capture_folder, str(base_folder), tmp_path / "out", dataclasses.replace(CONFIG, batch_size=6))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_frames(base_folder, tmp_path):
+    capture = make_capture(tmp_path / "capture", 8)
+    with pytest.raises(UserError, match="6 frames with a face to train on; at least 8"):
+        train(capture, str(base_folder), tmp_path / "out", CONFIG)
+
+
+def test_a_folder_that_is_no_unfinished_run_is_left_alone(base_folder, capture_folder, tmp_path):
+    partial = partial_folder(tmp_path / "out")
+    partial.mkdir()
+    (partial / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not an unfinished run"):
+        train(capture_folder, str(base_folder), tmp_path / "out", CONFIG)
+    assert (partial / "thesis.txt").read_text() == "mine"
+
+
+def test_a_finished_avatar_is_not_overwritten(avatar_folder, base_folder, capture_folder):
+    before = sha256_folder(avatar_folder)
+    with pytest.raises(UserError, match="--force"):
+        train(capture_folder, str(base_folder), avatar_folder, CONFIG)
+    assert sha256_folder(avatar_folder) == before
+
+
+def test_inspect_finds_nothing_then_what_was_changed(avatar_folder, tmp_path, capsys):
+    assert inspect(avatar_folder) == []
+    assert "temporal.tau" in capsys.readouterr().out
+    weights = avatar_folder / "details" / "unet" / "diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    try:
+        weights.write_bytes(content[:-100])
+        changed, broken = inspect(avatar_folder)
+    finally:
+        weights.write_bytes(content)
+    assert changed == "details was changed after it was made"
+    assert str(weights) in broken
+    assert inspect(avatar_folder) == []
+
+
+def test_an_avatar_names_the_base_that_it_misses(avatar_folder, base_folder):
+    away = base_folder.rename(base_folder.with_name("away"))
+    try:
+        with pytest.raises(UserError, match=f"needs its base, which lay in {base_folder}"):
+            load_avatar(avatar_folder)
+        assert inspect(avatar_folder) == [f"its base {base_folder} is not there"]
+        assert set(load_avatar(avatar_folder, base=away).stages) == set(STAGES)
+    finally:
+        away.rename(base_folder)
+
+
+def test_an_avatar_refuses_another_base(avatar_folder, base_folder):
+    path = base_folder / "scheduler" / "scheduler_config.json"
+    content = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(content) | {"beta_end": 0.013}))
+        with pytest.raises(UserError, match="give the base that it was trained on"):
+            load_avatar(avatar_folder)
+    finally:
+        path.write_text(content)
