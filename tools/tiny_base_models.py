@@ -26,7 +26,7 @@ VAE_ = {
     "block_out_channels": [16, 32, 64, 64],
     "layers_per_block": 2,
     "latent_channels": 4,
-    "norm_num_groups": 8,
+    "norm_num_groups": 4,
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }

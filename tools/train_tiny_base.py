@@ -112,7 +112,7 @@ def train_text(work: Path, steps: int) -> tuple[nnx.Module, object]:
     text = fit(
         "text", models, ((r"(text|readout)/.*", 1.0),), text_loss, batch_of, work / "run_text",
         steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 1e-3, **OPTIMIZER},
-        save_every=500, preview_every=10**9, preview=lambda step, models: None,
+        save_every=100, preview_every=10**9, preview=lambda step, models: None,
     )["text"]  # fmt: skip
     save_model(text, out)
     return text, tokenizer
@@ -243,7 +243,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", choices=("data", "vae", "text", "unet", "export"))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--vae-steps", type=int, default=4000)
-    parser.add_argument("--text-steps", type=int, default=1500)
+    parser.add_argument("--text-steps", type=int, default=700)
     parser.add_argument("--unet-steps", type=int, default=8000)
     parser.add_argument("--out", type=Path, default=TINY_BASE)
     options = parser.parse_args()

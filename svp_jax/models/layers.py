@@ -122,7 +122,10 @@ class Conv(nnx.Module):
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolution [B,H,W,I] * [k,k,I,O] -> [B,H',W',O] by XLA."""
+    """Convolution [B,H,W,I] * [k,k,I,O] -> [B,H',W',O] by XLA.
+
+    Take gradients outside of `scan` and `cond`: inside, XLA's CPU backend is some 200 times as slow at the kernel's.
+    """
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

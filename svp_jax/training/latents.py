@@ -55,6 +55,7 @@ def cached_latents(
     try:
         np.savez(beside, mean=mean, std=std, made_from=made_from)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot write the latents ({error.strerror}); free space") from None
     beside.replace(path)
     return mean, std

@@ -109,7 +109,8 @@ def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is not a readable CLIP tokenizer ({str(error).splitlines()[0]}); download the base again") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{folder} is not a readable CLIP tokenizer ({reason}); download the base again") from None
 
 
 def _read_scheduler(path: Path) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Which samples make a batch, and what is in it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from svp_jax.capture.capture import open_capture
+from svp_jax.face.conditions import outlines_condition
+from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.stage import StageSamples, stage_condition
+from svp_jax.training.vae_pass import VAESamples
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_every_epoch_has_every_sample_once(count, batch_size, seed):
+    """Also where batches are larger than the data, or straddle epochs."""
+    steps = -(-3 * count // batch_size)
+    drawn = np.concatenate([batch_indices(seed, step, count, batch_size) for step in range(steps)])[: 3 * count]
+    for epoch in drawn.reshape(3, count):
+        assert sorted(epoch) == list(range(count))
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    first = batch_indices(3, 7, 1000, 16)
+    batch_indices(3, 8, 1000, 16)
+    np.testing.assert_array_equal(batch_indices(3, 7, 1000, 16), first)
+    assert not np.array_equal(batch_indices(4, 7, 1000, 16), first)
+    assert not np.array_equal(batch_indices(3, 8, 1000, 16), first)
+    assert batch_rng(3, 7).random() == batch_rng(3, 7).random() != batch_rng(3, 8).random()
+
+
+@pytest.fixture(scope="module")
+def capture(capture_folder):
+    return open_capture(capture_folder)
+
+
+def stage_samples(capture, stage, **changes) -> StageSamples:
+    indices = capture.train_indices
+    numbers = np.arange(len(indices), dtype=np.float32)[:, None, None, None]
+    defaults = dict(
+        capture=capture,
+        stage=stage,
+        indices=indices,
+        mean=numbers * np.ones((1, 8, 8, 4), np.float32),
+        std=-numbers * np.ones((1, 8, 8, 4), np.float32),
+        text=np.ones((77, 16), np.float32),
+        no_text=np.zeros((77, 16), np.float32),
+        window=3,
+        degrade=stage == "details",
+        prompt_dropout=0.5,
+        batch_size=6,
+        seed=0,
+    )
+    return StageSamples(**{**defaults, **changes})
+
+
+@pytest.mark.parametrize("stage", ["outlines", "details"])
+def test_a_batch_is_a_function_of_its_number(capture, stage):
+    samples, again = stage_samples(capture, stage), stage_samples(capture, stage)
+    first = samples(4)
+    samples(5)
+    shapes = {"mean": (6, 8, 8, 4), "std": (6, 8, 8, 4), "condition": (6, 64, 64, 9), "text": (6, 77, 16)}
+    assert {name: array.shape for name, array in first.items()} == shapes
+    for name, array in again(4).items():
+        np.testing.assert_array_equal(array, first[name])
+    assert any(not np.array_equal(array, first[name]) for name, array in again(5).items())
+
+
+def test_the_parts_of_a_sample_belong_together(capture):
+    batch = stage_samples(capture, "details", degrade=False)(0)
+    frames = capture.train_indices[batch["mean"][:, 0, 0, 0].astype(int)]
+    np.testing.assert_array_equal(batch["condition"], stage_condition(capture, "details", frames, 3))
+    np.testing.assert_array_equal(batch["std"], -batch["mean"])
+
+
+def test_only_the_parsing_map_is_degraded(capture):
+    clean, degraded = (stage_samples(capture, "details", degrade=flag)(0)["condition"] for flag in (False, True))
+    assert not np.array_equal(clean[..., :3], degraded[..., :3])
+    np.testing.assert_array_equal(clean[..., 3:], degraded[..., 3:])
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (1.0, 0.0)])
+def test_prompt_dropout(capture, share, expected):
+    assert (stage_samples(capture, "details", prompt_dropout=share)(0)["text"] == expected).all()
+
+
+def test_prompt_dropout_is_per_sample(capture):
+    samples = stage_samples(capture, "outlines", batch_size=32)
+    kept = [text.mean() for step in range(4) for text in samples(step)["text"]]
+    assert set(kept) == {0.0, 1.0}
+    assert 0.3 < np.mean(kept) < 0.7
+
+
+def test_outlines_windows_end_at_their_frame_and_start_with_its_shot(capture):
+    """Frame 5 has no face, so 6 starts a shot."""
+    whole = outlines_condition(capture.geometry(range(20)), capture.shot, 3)
+    indices = np.array([0, 1, 4, 6, 7, 8, 12])
+    np.testing.assert_array_equal(stage_condition(capture, "outlines", indices, 3), whole[indices])
+    first = stage_condition(capture, "outlines", np.array([6]), 3)
+    np.testing.assert_array_equal(first[..., :3], first[..., 6:])
+
+
+def test_vae_batches_mix_their_readers():
+    readers = tuple(lambda n, base=base: np.full((len(n), 2, 2, 3), base + n[0], np.uint8) for base in (0, 100))
+    samples = VAESamples(readers, (3, 5), batch_size=8, seed=0)
+    assert sorted(samples(0)["image"][:, 0, 0, 0]) == [0, 1, 2, 100, 101, 102, 103, 104]
+    np.testing.assert_array_equal(samples(3)["image"], samples(3)["image"])

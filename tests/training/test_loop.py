@@ -1,0 +1,207 @@
+"""The training loop, on a line to be fitted: log, checkpoints, resume, what stops it, how often it compiles."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from svp_jax.errors import UserError
+from svp_jax.training import checkpoints
+from svp_jax.training.loop import fit
+from svp_jax.training.step import make_optimizer
+
+OPTIMIZER = {"learning_rate": 0.05, "warmup_steps": 0, "decay": "constant", "clip_norm": 1.0, "weight_decay": 0.0}
+
+
+def squared_error(models, batch, keys):
+    """With a little noise, so that the keys count."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, (1,)))(keys)
+    return jnp.square(models["line"](batch["x"]) - batch["y"] + 1e-3 * noise).mean()
+
+
+def batch_of(step: int) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(step).standard_normal((4, 2)).astype(np.float32)
+    return {"x": x, "y": x @ np.float32([[2.0], [-1.0]]) + 3}
+
+
+def run(folder, **changes) -> dict[str, nnx.Module]:
+    settings = {
+        "steps": 12,
+        "batch_size": 4,
+        "seed": 0,
+        "optimizer_settings": OPTIMIZER,
+        "save_every": 4,
+        "preview_every": 6,
+        "preview": lambda step, models: None,
+        "rules": ((r"line/.*", 1.0),),
+        "loss_of": squared_error,
+        "batch_of": batch_of,
+        **changes,
+    }
+    rules, loss_of, batches = (settings.pop(name) for name in ("rules", "loss_of", "batch_of"))
+    line = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    return fit("toy", {"line": line}, rules, loss_of, batches, folder, **settings)
+
+
+def log(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def saved(folder) -> list[int]:
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def test_it_learns_logs_saves_and_previews(tmp_path):
+    seen = []
+    preview = lambda step, models: seen.append((step, float(models["line"].bias[0])))  # noqa: E731
+    line = run(tmp_path, steps=100, save_every=40, preview_every=60, preview=preview)["line"]
+    np.testing.assert_allclose(line.kernel[...], [[2.0], [-1.0]], atol=0.1)
+    np.testing.assert_allclose(line.bias[...], [3.0], atol=0.1)
+    assert [step for step, _ in seen] == [0, 60, 100]
+    assert seen[0][1] == 0 and seen[2][1] == float(line.bias[0])
+    entries = log(tmp_path)
+    assert [entry["step"] for entry in entries] == [*range(10, 101, 10)]
+    assert entries[-1]["loss"] < 0.01 * entries[0]["loss"]
+    names = {"step", "loss", "gradient_norm", "update_norm", "parameter_norm", "images_per_second"}
+    assert entries[0].keys() == names
+    # The newest two stay.
+    assert saved(tmp_path) == [80, 100]
+
+
+def test_frozen_parameters_stay(tmp_path):
+    line = run(tmp_path, rules=((r"line/kernel", 1.0), (r"line/.*", None)))["line"]
+    assert float(line.bias[0]) == 0
+    assert np.abs(line.kernel[...] - nnx.Linear(2, 1, rngs=nnx.Rngs(0)).kernel[...]).max() > 0.1
+
+
+def test_it_compiles_once(tmp_path):
+    traces = []
+
+    def counting(models, batch, keys):
+        traces.append(batch["x"].shape)
+        return squared_error(models, batch, keys)
+
+    run(tmp_path, loss_of=counting)
+    assert traces == [(4, 2)]
+
+
+def die_at(step: int, finished: int, models) -> None:
+    if finished == step:
+        raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("killed_at", [4, 6, 8])
+def test_resume_is_exact(tmp_path, killed_at):
+    """Killed at a checkpoint, or two steps after one, with more in the log than in the checkpoint."""
+    whole = run(tmp_path / "whole")["line"]
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "parts", preview_every=2, preview=partial(die_at, killed_at))
+    rest = []
+
+    def watching(step):
+        rest.append(step)
+        return batch_of(step)
+
+    parts = run(tmp_path / "parts", batch_of=watching)["line"]
+    # One more is read ahead.
+    assert rest == list(range(killed_at // 4 * 4, 13))
+    np.testing.assert_array_equal(parts.kernel[...], whole.kernel[...])
+    np.testing.assert_array_equal(parts.bias[...], whole.bias[...])
+    losses = [[(entry["step"], entry["loss"]) for entry in log(tmp_path / name)] for name in ("whole", "parts")]
+    assert losses[0] == losses[1]
+
+
+def test_a_log_line_that_a_kill_cut_off(tmp_path):
+    with pytest.raises(RuntimeError):
+        run(tmp_path, preview_every=2, preview=partial(die_at, 4))
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')
+    run(tmp_path)
+    assert [entry["step"] for entry in log(tmp_path)] == [4, 8, 10, 12]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path):
+    with pytest.raises(RuntimeError):
+        run(tmp_path, save_every=12, preview_every=11, preview=partial(die_at, 11))
+    assert [entry["step"] for entry in log(tmp_path)] == [10]
+    run(tmp_path, save_every=12)
+    assert [entry["step"] for entry in log(tmp_path)] == [10, 12]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = run(tmp_path)["line"]
+    again = run(tmp_path, preview=partial(die_at, 0))["line"]
+    np.testing.assert_array_equal(first.kernel[...], again.kernel[...])
+
+
+@pytest.mark.parametrize("bad_step", [5, 7])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, bad_step):
+    """Noticed before the broken parameters are saved, though no log is due."""
+
+    def poisoned(step):
+        batch = batch_of(step)
+        return {**batch, "y": batch["y"] * np.nan} if step == bad_step else batch
+
+    with pytest.raises(UserError, match="toy: loss is not finite at step 8; the last checkpoint is kept.*lower"):
+        run(tmp_path, batch_of=poisoned)
+    assert saved(tmp_path) == [4]
+    # From there it goes on, as nothing of it is broken.
+    assert np.isfinite(run(tmp_path)["line"].kernel[...]).all()
+
+
+def test_a_full_disk_at_a_checkpoint(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", full)
+    with pytest.raises(UserError, match=r"checkpoint of step 4 \(.*No space left on device\); free space"):
+        run(tmp_path)
+
+
+def test_a_batch_must_divide_over_the_devices(tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.local_device_count", lambda: 3)
+    with pytest.raises(UserError, match="batch_size is 4, but there are 3 devices"):
+        run(tmp_path)
+
+
+def updates(optimizer, count: int) -> list[float]:
+    """The first parameter's updates for a gradient of 1, times -1."""
+    parameters = {"a": jnp.float32(0), "b": jnp.float32(0)}
+    state, sizes = optimizer.init(parameters), []
+    for _ in range(count):
+        change, state = optimizer.update({name: jnp.float32(1) for name in parameters}, state, parameters)
+        assert float(change["b"]) == pytest.approx(0.2 * float(change["a"]), rel=1e-5)
+        sizes.append(-float(change["a"]))
+    return sizes
+
+
+def test_warm_up_then_cosine_and_a_rate_for_each_parameter():
+    """Adam divides a constant gradient by itself, so the update is the learning rate."""
+    settings = {"warmup_steps": 4, "decay": "cosine", "clip_norm": 10.0, "weight_decay": 0.0}
+    sizes = updates(make_optimizer(1.0, {"a": 1.0, "b": 0.2}, steps=12, **settings), 12)
+    expected = [0.25, 0.4375, 0.625, 0.8125, *(0.5 * (1 + np.cos(np.pi * np.arange(8) / 8)))]
+    np.testing.assert_allclose(sizes, expected, rtol=1e-4)
+
+
+def test_no_warm_up_and_constant():
+    settings = {"warmup_steps": 0, "decay": "constant", "clip_norm": 10.0, "weight_decay": 0.0}
+    np.testing.assert_allclose(updates(make_optimizer(0.5, {"a": 1.0, "b": 0.2}, steps=3, **settings), 3), 0.5, rtol=1e-4)
+
+
+def test_gradients_are_clipped_by_their_global_norm(tmp_path):
+    """AdamW does not see the scale of a constant gradient, but that of one that changes."""
+    optimizer = make_optimizer(
+        1.0, {"a": 1.0}, steps=2, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0
+    )
+    reference = optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0)
+    parameters = {"a": jnp.zeros(2)}
+    state, plain = optimizer.init(parameters), reference.init(parameters)
+    for gradient, clipped in (([0.3, 0.4], [0.3, 0.4]), ([30.0, 40.0], [0.6, 0.8])):
+        change, state = optimizer.update({"a": jnp.array(gradient)}, state, parameters)
+        expected, plain = reference.update({"a": jnp.array(clipped)}, plain, parameters)
+        np.testing.assert_allclose(change["a"], expected["a"], rtol=1e-5)

@@ -1,0 +1,85 @@
+"""One stage: its loss goes down, and does not depend on how many devices share the batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import training_run
+from factories import ENCODER, SCHEDULER, UNET, random_model
+from flax import nnx
+
+from svp_jax.diffusion import TrainingSchedule
+from svp_jax.models import UNet, UNetConfig
+from svp_jax.models.controlnet import controlnet_from_unet
+from svp_jax.training import loop
+from svp_jax.training.loop import fit
+from svp_jax.training.stage import stage_loss
+from svp_jax.training.trainable import stage_rules
+
+
+def test_it_overfits_one_batch(tmp_path):
+    """Four pictures that only their conditions tell apart: at the end the prediction is much better."""
+    rng = np.random.default_rng(0)
+    unet = random_model(UNet, UNetConfig.from_json(UNET), rng)
+    models = {"controlnet": controlnet_from_unet(unet, 3, nnx.Rngs(0)), "unet": unet}
+    flat = np.array([40, 100, 160, 220], np.uint8)[:, None, None, None]
+    batch = {
+        "mean": (flat.astype(np.float32) - 128) / 64 * np.ones((1, 8, 8, 4), np.float32),
+        "std": np.full((4, 8, 8, 4), 0.01, np.float32),
+        "condition": flat * np.ones((1, 64, 64, 3), np.uint8),
+        "text": np.zeros((4, 77, ENCODER["cross_attention_dim"]), np.float32),
+    }
+    loss_of = stage_loss(TrainingSchedule.from_config(SCHEDULER), 1.0, None)
+
+    @jax.jit
+    def measure(parameters):
+        keys = jax.random.split(jax.random.key(9), 32)
+        return loss_of(nnx.merge(graph, parameters), jax.tree.map(lambda x: jnp.tile(x, (8, 1, 1, 1)[: x.ndim]), batch), keys)
+
+    graph, parameters = nnx.split(models)
+    before = float(measure(parameters))
+    trained = fit(
+        "toy", models, stage_rules("unlocked", 1.0), loss_of, lambda step: batch, tmp_path,
+        steps=60, batch_size=4, seed=0, save_every=60, preview_every=60, preview=lambda step, models: None,
+        optimizer_settings={
+            "learning_rate": 5e-3, "warmup_steps": 5, "decay": "constant", "clip_norm": 1.0, "weight_decay": 0.0,
+        },
+    )  # fmt: skip
+    after = float(measure(nnx.split(trained)[1]))
+    print(f"loss of an overfitted batch: {before:.4f} -> {after:.4f}")
+    assert after < 0.7 * before
+
+
+@pytest.fixture(scope="module")
+def one_device(base_folder, capture_folder, tmp_path_factory):
+    before = loop.LOG_EVERY
+    yield training_run.loss_trace(base_folder, capture_folder, tmp_path_factory.mktemp("one") / "avatar")
+    loop.LOG_EVERY = before
+
+
+def test_four_devices_give_the_losses_of_one(one_device, base_folder, capture_folder, tmp_path):
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(str(folder) for folder in (Path(__file__).parents[1], Path(__file__).parents[2])),
+    }
+    command = [sys.executable, training_run.__file__, base_folder, capture_folder, tmp_path / "avatar"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    four = json.loads(ended.stdout.splitlines()[-1])
+    assert four["devices"] == 4
+    assert len(four["loss"]) == len(one_device["loss"]) == 10
+    difference = np.abs(np.subtract(four["loss"], one_device["loss"])).max()
+    norms = np.abs(np.divide(four["gradient_norm"], one_device["gradient_norm"]) - 1).max()
+    print(f"four devices against one: losses differ by {difference:.2e}, gradient norms by {norms:.2e} of their size")
+    assert difference < 1e-5
+    assert norms < 1e-3
+    # The batches were not all alike, or nothing would have been shown.
+    assert np.std(one_device["loss"][4:]) > 1e-3
