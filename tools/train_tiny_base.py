@@ -139,9 +139,11 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
             [heads.frames[n] if n < count else colorize(heads.labels[maps[n - count]]) for n in numbers]
         )
 
+    # A third of them at full size: encoding 256 pixels takes four times as long, and a training step does too.
+    numbers = {128: indices, 256: indices[::3]}
     latents = {
-        256: cached_latents(work / "latents_256.npz", vae, "heads 256", read, indices),
-        128: cached_latents(work / "latents_128.npz", vae, "heads 128", lambda n: half(read(n)), indices),
+        256: cached_latents(work / "latents_256.npz", vae, "heads 256", read, numbers[256]),
+        128: cached_latents(work / "latents_128.npz", vae, "heads 128", lambda n: half(read(n)), numbers[128]),
     }
     ids = tokenize(tokenizer, heads.captions)
     parsing_ids = np.broadcast_to(tokenize(tokenizer, np.array([PARSING_CAPTION])), (len(maps), ids.shape[1], 77))
@@ -151,10 +153,10 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
 
     def batch_of(step: int) -> dict[str, np.ndarray]:
         rng = batch_rng(SEED + 2, step)
-        chosen = batch_indices(SEED + 2, step, len(indices), batch_size)
-        # A 256 pixel step costs as much as five of 128, so there are fewer.
-        mean, std = latents[256 if step % 4 == 3 else 128]
-        captions = ids[chosen, rng.integers(ids.shape[1], size=batch_size)]
+        size = 256 if step % 4 == 3 else 128
+        mean, std = latents[size]
+        chosen = batch_indices(SEED + 2, step, len(mean), batch_size)
+        captions = ids[numbers[size][chosen], rng.integers(ids.shape[1], size=batch_size)]
         dropped = rng.random(batch_size) < EMPTY_SHARE
         return {"mean": mean[chosen], "std": std[chosen], "ids": np.where(dropped[:, None], empty, captions)}
 

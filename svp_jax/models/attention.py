@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from svp_jax.models.layers import group_norm, layer_norm, linear
+from svp_jax.models.layers import GroupNorm, layer_norm, linear
 
 # Hard-coded in the reference, whatever the config's norm_eps says.
 TRANSFORMER_GROUP_NORM_EPS = 1e-6
@@ -18,7 +18,10 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int, causa
     Logits accumulate in float32 from queries and keys in their own dtype, which equals upcasting those
     first; so a config's `upcast_attention` is honoured always.
     """
-    split = lambda x: x.reshape(*x.shape[:2], heads, -1)  # noqa: E731
+
+    def split(x):
+        return x.reshape(*x.shape[:2], heads, -1)
+
     if jax.default_backend() == "cpu":
         out = _attend_one_by_one(split(query), split(key), split(value), causal)
     else:
@@ -41,7 +44,9 @@ def _attend_one_by_one(query: jax.Array, key: jax.Array, value: jax.Array, causa
             logits = jnp.where(jnp.tri(*logits.shape, dtype=bool), logits, -jnp.inf)
         return jax.nn.softmax(logits, axis=-1).astype(v.dtype) @ v
 
-    flat = lambda x: jnp.moveaxis(x, 2, 1).reshape(-1, x.shape[1], x.shape[3])  # noqa: E731
+    def flat(x):
+        return jnp.moveaxis(x, 2, 1).reshape(-1, x.shape[1], x.shape[3])
+
     out = jax.lax.map(one, (flat(query), flat(key), flat(value)))
     return jnp.moveaxis(out.reshape(query.shape[0], query.shape[2], *out.shape[1:]), 1, 2)
 
@@ -65,8 +70,9 @@ class TransformerBlock(nnx.Module):
     """Self-attention, cross-attention to the text, and a gated feed-forward, each normalised and residual."""
 
     def __init__(self, channels: int, context_channels: int, heads: int, *, dtype, rngs: nnx.Rngs):
-        norm = lambda: layer_norm(channels, TRANSFORMER_LAYER_NORM_EPS, dtype=dtype, rngs=rngs)  # noqa: E731
-        self.norm1, self.norm2, self.norm3 = norm(), norm(), norm()
+        self.norm1, self.norm2, self.norm3 = (
+            layer_norm(channels, TRANSFORMER_LAYER_NORM_EPS, dtype=dtype, rngs=rngs) for _ in range(3)
+        )
         self.attn1 = Attention(channels, channels, heads, dtype=dtype, rngs=rngs)
         self.attn2 = Attention(channels, context_channels, heads, dtype=dtype, rngs=rngs)
         self.ff_in = linear(channels, 8 * channels, dtype=dtype, rngs=rngs)
@@ -88,7 +94,7 @@ class SpatialTransformer(nnx.Module):
     """
 
     def __init__(self, channels: int, context_channels: int, heads: int, groups: int, *, dtype, rngs: nnx.Rngs):
-        self.norm = group_norm(channels, groups, TRANSFORMER_GROUP_NORM_EPS, dtype=dtype, rngs=rngs)
+        self.norm = GroupNorm(channels, groups, TRANSFORMER_GROUP_NORM_EPS, dtype=dtype)
         self.proj_in = linear(channels, channels, dtype=dtype, rngs=rngs)
         self.block = TransformerBlock(channels, context_channels, heads, dtype=dtype, rngs=rngs)
         self.proj_out = linear(channels, channels, dtype=dtype, rngs=rngs)
@@ -104,7 +110,7 @@ class VAEAttention(nnx.Module):
     """Single-head self-attention over the pixels in the middle of the VAE, residual."""
 
     def __init__(self, channels: int, groups: int, *, dtype, rngs: nnx.Rngs):
-        self.group_norm = group_norm(channels, groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs)
+        self.group_norm = GroupNorm(channels, groups, VAE_NORM_EPS, dtype=dtype)
         self.to_q = linear(channels, channels, dtype=dtype, rngs=rngs)
         self.to_k = linear(channels, channels, dtype=dtype, rngs=rngs)
         self.to_v = linear(channels, channels, dtype=dtype, rngs=rngs)

@@ -105,19 +105,28 @@ class TextLayer(nnx.Module):
         return x + self.fc2(ACTIVATIONS[self.hidden_act](self.fc1(self.layer_norm2(x))))
 
 
+def _embedding_init(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    """Uniform with the standard deviation of CLIP's own start, 0.02."""
+    return uniform(key, shape, 0.02 * 3**0.5).astype(dtype)
+
+
 class TextEncoder(nnx.Module):
     """Token ids to the features that the UNet attends to: the last layer, normalised."""
 
     def __init__(self, config: TextEncoderConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.config = config
         self.dtype = dtype
-        # Uniform with the standard deviation of CLIP's own start, 0.02.
-        init = lambda key, shape, dtype: uniform(key, shape, 0.02 * 3**0.5).astype(dtype)  # noqa: E731
-        embed = lambda count: nnx.Embed(  # noqa: E731
-            count, config.hidden_size, embedding_init=init, dtype=dtype, param_dtype=jnp.float32, rngs=rngs
+        self.token_embedding, self.position_embedding = (
+            nnx.Embed(
+                count,
+                config.hidden_size,
+                embedding_init=_embedding_init,
+                dtype=dtype,
+                param_dtype=jnp.float32,
+                rngs=rngs,
+            )
+            for count in (config.vocab_size, config.max_position_embeddings)
         )
-        self.token_embedding = embed(config.vocab_size)
-        self.position_embedding = embed(config.max_position_embeddings)
         self.layers = nnx.List([TextLayer(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)])
         self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, dtype=dtype, rngs=rngs)
 

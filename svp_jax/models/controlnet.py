@@ -97,7 +97,10 @@ class ControlNet(nnx.Module):
         self.controlnet_cond_embedding = HintEncoder(config, dtype=dtype, rngs=rngs)
         self.down_blocks = down_path(config, dtype=dtype, rngs=rngs)
         self.mid_block = MidBlock(config, dtype=dtype, rngs=rngs)
-        zero = lambda width: Conv(width, width, 1, zero=True, dtype=dtype, rngs=rngs)  # noqa: E731
+
+        def zero(width):
+            return Conv(width, width, 1, zero=True, dtype=dtype, rngs=rngs)
+
         self.controlnet_down_blocks = nnx.List([zero(width) for width in skip_widths(config)])
         self.controlnet_mid_block = zero(channels[-1])
 

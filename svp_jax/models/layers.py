@@ -78,11 +78,6 @@ class GroupNorm(nnx.Module):
         return jnp.repeat(means, channels // self.groups, axis=-1)[:, None, None, :]
 
 
-def group_norm(channels: int, groups: int, epsilon: float, *, dtype, rngs: nnx.Rngs) -> GroupNorm:
-    """Group normalisation; `rngs` is there so that all helpers are called alike."""
-    return GroupNorm(channels, groups, epsilon, dtype=dtype)
-
-
 def layer_norm(channels: int, epsilon: float, *, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
     """Layer normalisation over the last axis, statistics in float32."""
     return nnx.LayerNorm(
@@ -172,11 +167,11 @@ class ResnetBlock(nnx.Module):
         dtype,
         rngs: nnx.Rngs,
     ):
-        self.norm1 = group_norm(channels_in, groups, epsilon, dtype=dtype, rngs=rngs)
+        self.norm1 = GroupNorm(channels_in, groups, epsilon, dtype=dtype)
         self.conv1 = Conv(channels_in, channels_out, 3, dtype=dtype, rngs=rngs)
         if time_channels is not None:
             self.time_emb_proj = linear(time_channels, channels_out, dtype=dtype, rngs=rngs)
-        self.norm2 = group_norm(channels_out, groups, epsilon, dtype=dtype, rngs=rngs)
+        self.norm2 = GroupNorm(channels_out, groups, epsilon, dtype=dtype)
         self.conv2 = Conv(channels_out, channels_out, 3, dtype=dtype, rngs=rngs)
         self.has_shortcut = channels_in != channels_out
         if self.has_shortcut:

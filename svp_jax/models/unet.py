@@ -11,7 +11,7 @@ from flax import nnx
 from svp_jax.errors import UserError
 from svp_jax.models import config as reader
 from svp_jax.models.attention import SpatialTransformer
-from svp_jax.models.layers import Conv, ResnetBlock, TimeEmbedding, group_norm, upsample_nearest
+from svp_jax.models.layers import Conv, GroupNorm, ResnetBlock, TimeEmbedding, upsample_nearest
 
 CROSS_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
 CROSS_UP, PLAIN_UP = "CrossAttnUpBlock2D", "UpBlock2D"
@@ -318,7 +318,7 @@ class UNet(nnx.Module):
             used = [skips.pop() for _ in range(config.layers_per_block + 1)]
             self.up_blocks.append(UpBlock(config, level, width, used, dtype=dtype, rngs=rngs))
             width = channels[level]
-        self.conv_norm_out = group_norm(width, config.norm_num_groups, config.norm_eps, dtype=dtype, rngs=rngs)
+        self.conv_norm_out = GroupNorm(width, config.norm_num_groups, config.norm_eps, dtype=dtype)
         self.conv_out = Conv(width, config.out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(

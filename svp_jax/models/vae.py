@@ -11,7 +11,7 @@ from flax import nnx
 from svp_jax.errors import UserError
 from svp_jax.models import config as reader
 from svp_jax.models.attention import VAE_NORM_EPS, VAEAttention
-from svp_jax.models.layers import Conv, ResnetBlock, group_norm, upsample_nearest
+from svp_jax.models.layers import Conv, GroupNorm, ResnetBlock, upsample_nearest
 
 DOWN, UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -149,7 +149,7 @@ class Encoder(nnx.Module):
                 Level(config, before, width, config.layers_per_block, resize, dtype=dtype, rngs=rngs)
             )
         self.mid_block = MidBlock(config, dtype=dtype, rngs=rngs)
-        self.conv_norm_out = group_norm(channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs)
+        self.conv_norm_out = GroupNorm(channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype)
         self.conv_out = Conv(channels[-1], 2 * config.latent_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -173,7 +173,7 @@ class Decoder(nnx.Module):
             self.up_blocks.append(
                 Level(config, before, width, config.layers_per_block + 1, resize, dtype=dtype, rngs=rngs)
             )
-        self.conv_norm_out = group_norm(channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype, rngs=rngs)
+        self.conv_norm_out = GroupNorm(channels[-1], config.norm_num_groups, VAE_NORM_EPS, dtype=dtype)
         self.conv_out = Conv(channels[-1], config.out_channels, 3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -209,6 +209,16 @@ class VAE(nnx.Module):
     def decode(self, latent: jax.Array) -> jax.Array:
         """Images [B,8h,8w,3], about [-1,1] and not clipped, from unscaled latents [B,h,w,4]."""
         return self.decoder(self.post_quant_conv(latent))
+
+
+def to_model(images: jax.Array) -> jax.Array:
+    """uint8 [..., 3] -> float32 in [-1,1], as `VAE.encode` takes it."""
+    return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def to_uint8(pictures: jax.Array) -> jax.Array:
+    """What `VAE.decode` gives, about [-1,1] -> uint8, clipped and rounded; a NaN becomes 0."""
+    return jnp.round(jnp.clip((pictures.astype(jnp.float32) + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)
 
 
 def _resnet(config: VAEConfig, channels_in: int, channels_out: int, *, dtype, rngs: nnx.Rngs) -> ResnetBlock:

@@ -12,8 +12,7 @@ def check_batch(batch_size: int, device_count: int, key: str = "batch_size") -> 
     """Raises UserError, naming the config's `key`, where the global batch does not divide over the devices."""
     if batch_size % device_count:
         raise UserError(
-            f"config: {key} is {batch_size}, but there are {device_count} devices; "
-            f"use a multiple of {device_count}"
+            f"config: {key} is {batch_size}, but there are {device_count} devices; use a multiple of {device_count}"
         )
 
 

@@ -88,9 +88,7 @@ def fit(
         for step in range(start, steps):
             batch = shard(coming.result())
             coming = loader.submit(batch_of, step + 1)
-            trained, opt_state, scalars = step_fn(
-                trained, opt_state, frozen, batch, sample_index, np.uint32(step)
-            )
+            trained, opt_state, scalars = step_fn(trained, opt_state, frozen, batch, sample_index, np.uint32(step))
             done = step + 1
             progress.update()
             saves = done % save_every == 0 or done == steps
@@ -102,10 +100,10 @@ def fit(
                 log.write(json.dumps({"step": done, **values}) + "\n")
                 log.flush()
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
-                broken = [key for key, value in values.items() if not math.isfinite(value)]
-                if broken:
+                if not all(map(math.isfinite, values.values())):
+                    what = "the gradient" if math.isfinite(values["loss"]) else "the loss"
                     raise UserError(
-                        f"{name}: {broken[0]} is not finite at step {done}; the last checkpoint is kept in {folder}; "
+                        f"{name}: {what} is not finite at step {done}; the last checkpoint is kept in {folder}; "
                         "start anew with a lower learning_rate"
                     )
             if saves:

@@ -81,9 +81,9 @@ def make_train_step(
         trained = optax.apply_updates(trained, updates)
         scalars = {
             "loss": loss,
-            "gradient_norm": optax.global_norm(gradients),
-            "update_norm": optax.global_norm(updates),
-            "parameter_norm": optax.global_norm(trained),
+            "gradient_norm": optax.tree.norm(gradients),
+            "update_norm": optax.tree.norm(updates),
+            "parameter_norm": optax.tree.norm(trained),
         }
         return trained, opt_state, jax.tree.map(jnp.asarray, scalars)
 

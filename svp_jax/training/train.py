@@ -17,7 +17,7 @@ from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
 from svp_jax.manifest import check_output, partial_folder, staged_folder, write_json, write_manifest
 from svp_jax.metrics.image import psnr
-from svp_jax.models.controlnet import controlnet_from_unet
+from svp_jax.models.controlnet import HINT_CHANNELS, controlnet_from_unet
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
@@ -234,6 +234,11 @@ def _optimizer_settings(config: TrainConfig, learning_rate: float) -> dict:
     }
 
 
+def _hint_channels(base: Base) -> tuple[int, ...]:
+    """Stable Diffusion's, but for a narrow base no wider than twice its own first level, which they end in."""
+    return tuple(min(width, 2 * base.unet.config.block_out_channels[0]) for width in HINT_CHANNELS)
+
+
 def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: TrainConfig, folder: Path) -> None:
     stage = getattr(config, name)
     work, notes = folder / "work" / name, folder / "training" / name
@@ -261,7 +266,10 @@ def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: Trai
     held_out = capture.test_indices if len(capture.test_indices) else capture.train_indices
     models = fit(
         name,
-        {"controlnet": controlnet_from_unet(base.unet, channels, nnx.Rngs(config.seed)), "unet": base.unet},
+        {
+            "controlnet": controlnet_from_unet(base.unet, channels, nnx.Rngs(config.seed), _hint_channels(base)),
+            "unet": base.unet,
+        },
         stage_rules(stage.trainable, stage.unet_learning_rate / stage.learning_rate),
         stage_loss(
             TrainingSchedule.from_config(base.scheduler_config),

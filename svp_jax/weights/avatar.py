@@ -8,8 +8,10 @@ avatar/
   training/                      logs and previews
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 
@@ -25,8 +27,8 @@ STAGES = ("outlines", "details")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The two networks of one stage; `unet` is the base's own where the stage was trained locked."""
+class StageNetworks:
+    """The two networks of one stage; `unet` is the base's own where the stage was trained locked, or on demand."""
 
     controlnet: ControlNet
     unet: UNet
@@ -34,20 +36,27 @@ class Stage:
 
 @dataclass(frozen=True)
 class Avatar:
-    """An opened avatar. `stages` holds those that were trained, by name."""
+    """An opened avatar. `stages` holds those that were trained and asked for, by name."""
 
     folder: Path
     manifest: dict
     base: Base
     vae: VAE
-    stages: dict[str, Stage]
+    stages: dict[str, StageNetworks]
 
 
-def load_avatar(folder: Path, dtype: jnp.dtype = jnp.float32, base: str | Path | None = None) -> Avatar:
+def load_avatar(
+    folder: Path,
+    dtype: jnp.dtype = jnp.float32,
+    base: str | Path | None = None,
+    stages: Mapping[str, Literal["tuned", "base"]] | None = None,
+) -> Avatar:
     """Opens an avatar and its base.
 
     Args:
         base: where the base lies now, if not where it lay in training.
+        stages: the stages to open, each with the UNet to take; only the networks that these need are loaded. None:
+            all stages with their own UNets, and all of the base.
 
     Raises:
         UserError: not a finished avatar, a missing or misfitting weight file, or another base than in training.
@@ -56,22 +65,32 @@ def load_avatar(folder: Path, dtype: jnp.dtype = jnp.float32, base: str | Path |
     manifest = read_manifest(folder, "avatar")
     trained_on = manifest["base"]
     if base is None and trained_on["path"] != "tiny" and not Path(trained_on["path"]).exists():
-        raise UserError(f"{folder} needs its base, which lay in {trained_on['path']}; put it back there")
-    opened = load_base(base or trained_on["path"], dtype)
+        raise UserError(f"{folder} needs its base, which lay in {trained_on['path']}; say with --base where it is")
+    asked = dict.fromkeys(STAGES, "tuned") if stages is None else stages
+    unets = {name: unet for name, unet in asked.items() if name in manifest["stages"]}
+    for name in unets:
+        if manifest["stages"][name]["trainable"] == "locked":
+            unets[name] = "base"
+    needed = {"text_encoder"}
+    if stages is None or "base" in unets.values():
+        needed.add("unet")
+    if stages is None or not manifest["vae_tuned"]:
+        needed.add("vae")
+    opened = load_base(base or trained_on["path"], dtype, needed)
     if opened.sha256 != trained_on["sha256"]:
         raise UserError(
             f"{folder} was trained on the base with sha256 {trained_on['sha256'][:12]}, {opened.folder} has "
             f"{opened.sha256[:12]}; give the base that it was trained on"
         )
-    stages = {}
-    for name in manifest["stages"]:
-        tuned = folder / name / "unet"
-        stages[name] = Stage(
+    networks = {
+        name: StageNetworks(
             load_model(folder / name / "controlnet", dtype),
-            load_model(tuned, dtype) if manifest["stages"][name]["trainable"] != "locked" else opened.unet,
+            opened.unet if unet == "base" else load_model(folder / name / "unet", dtype),
         )
+        for name, unet in unets.items()
+    }
     vae = load_model(folder / "vae", dtype) if manifest["vae_tuned"] else opened.vae
-    return Avatar(folder, manifest, opened, vae, stages)
+    return Avatar(folder, manifest, opened, vae, networks)
 
 
 def part_hashes(folder: Path) -> dict[str, str]:

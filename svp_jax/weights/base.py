@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,67 +15,75 @@ from flax import nnx
 from svp_jax.errors import UserError
 from svp_jax.manifest import sha256_file
 from svp_jax.models import VAE, TextEncoder, UNet
-from svp_jax.weights.folder import load_model
+from svp_jax.weights.folder import load_model, read_config, weight_file
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 TINY_BASE = Path(__file__).parent.parent / "assets" / "tiny_base"
 _MODEL_FOLDERS = {"unet": UNet, "vae": VAE, "text_encoder": TextEncoder}
+NETWORKS = tuple(_MODEL_FOLDERS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """A base's networks, tokenizer and scheduler settings; `sha256` is over the files that were used."""
+    """A base's networks, tokenizer and scheduler settings; a network that was not asked for is None.
 
-    unet: UNet
-    vae: VAE
-    text_encoder: TextEncoder
+    `sha256` is over the files in use, those of all networks: each one's config.json and weight file, the tokenizer
+    and the scheduler's settings. Others that a download may hold (variants, a safety checker) change nothing.
+    """
+
+    unet: UNet | None
+    vae: VAE | None
+    text_encoder: TextEncoder | None
     tokenizer: "CLIPTokenizer"
     scheduler_config: dict[str, Any]
     folder: Path
     sha256: str
 
 
-def load_base(base: str | Path, dtype=jnp.float32) -> Base:
+def load_base(base: str | Path, dtype=jnp.float32, networks: Collection[str] = NETWORKS) -> Base:
     """Loads a base.
 
     Args:
         base: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "tiny".
         dtype: compute dtype of the networks; parameters are float32.
+        networks: those whose weights are loaded, of `NETWORKS`.
 
     Raises:
         UserError: something is not there or does not fit together, by name.
     """
     folder = base_folder(base)
-    models = {}
+    configs = {}
     for name, model_class in _MODEL_FOLDERS.items():
-        models[name] = load_model(folder / name, dtype)
-        if not isinstance(models[name], model_class):
-            found = type(models[name]).__name__
-            raise UserError(f"{folder / name} holds a {found}, it must hold a {model_class.__name__}")
-    result = Base(
-        **models,
-        tokenizer=_load_tokenizer(folder / "tokenizer"),
+        found, configs[name] = read_config(folder / name)
+        if found is not model_class:
+            raise UserError(f"{folder / name} holds a {found.__name__}, it must hold a {model_class.__name__}")
+    tokenizer = _load_tokenizer(folder / "tokenizer")
+    _check_fit(folder, configs, len(tokenizer))
+    return Base(
+        **{name: load_model(folder / name, dtype) if name in networks else None for name in NETWORKS},
+        tokenizer=tokenizer,
         scheduler_config=_read_scheduler(folder / "scheduler" / "scheduler_config.json"),
         folder=folder,
         sha256=_sha256(folder),
     )
-    _check_fit(result)
-    return result
 
 
 def base_folder(base: str | Path) -> Path:
     """The folder of a base given by path or as "tiny"; UserError where it is none."""
     folder = TINY_BASE if str(base) == "tiny" else Path(base)
     if folder.is_file():
-        raise UserError(f"--base {base} is a file, a folder is needed; make one with `svp convert {base} FOLDER`")
+        raise UserError(
+            f"the base {base} is a file, a folder in the diffusers layout is needed; diffusers makes one: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)"
+        )
     if not folder.is_dir():
-        raise UserError(f'--base {base}: no such folder; give a Stable Diffusion folder, or "tiny"')
+        raise UserError(f'the base {base}: no such folder; give a Stable Diffusion folder, or "tiny"')
     needed = (*_MODEL_FOLDERS, "tokenizer", "scheduler")
     absent = [name for name in needed if not (folder / name).is_dir()]
     if absent:
-        raise UserError(f"--base {base} is not a Stable Diffusion folder: it has no {', no '.join(absent)} folder")
+        raise UserError(f"the base {base} is not a Stable Diffusion folder: it has no {', no '.join(absent)} folder")
     return folder
 
 
@@ -103,8 +111,8 @@ def _encode(text_encoder: TextEncoder, ids: jax.Array) -> jax.Array:
 def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
     from transformers import CLIPTokenizer  # slow to import
 
-    is_there = lambda *names: all((folder / name).is_file() for name in names)  # noqa: E731
-    if not is_there("vocab.json", "merges.txt") and not is_there("tokenizer.json"):
+    choices = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+    if not any(all((folder / name).is_file() for name in names) for names in choices):
         raise UserError(f"{folder} has neither vocab.json and merges.txt nor tokenizer.json; download the base again")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -120,33 +128,32 @@ def _read_scheduler(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}); download the base again") from None
 
 
-def _check_fit(base: Base) -> None:
+def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:
     """UserError where the parts come from different bases."""
-    unet, vae, text = base.unet.config, base.vae.config, base.text_encoder.config
+    unet, vae, text = (configs[name] for name in NETWORKS)
     if unet.cross_attention_dim != text.hidden_size:
         raise UserError(
-            f"{base.folder}: the unet expects text features of {unet.cross_attention_dim} channels, "
+            f"{folder}: the unet expects text features of {unet.cross_attention_dim} channels, "
             f"the text_encoder makes {text.hidden_size}; they are not of the same base"
         )
     if not unet.in_channels == unet.out_channels == vae.latent_channels:
         raise UserError(
-            f"{base.folder}: the unet takes {unet.in_channels} channels and gives {unet.out_channels}, the "
+            f"{folder}: the unet takes {unet.in_channels} channels and gives {unet.out_channels}, the "
             f"vae's latents have {vae.latent_channels}; only plain text-to-image bases are supported"
         )
-    if len(base.tokenizer) > text.vocab_size:
+    if tokens > text.vocab_size:
         raise UserError(
-            f"{base.folder}: the tokenizer knows {len(base.tokenizer)} tokens, the text_encoder "
+            f"{folder}: the tokenizer knows {tokens} tokens, the text_encoder "
             f"{text.vocab_size}; they are not of the same base"
         )
 
 
 def _sha256(folder: Path) -> str:
-    """Over the files in use: a downloaded base may hold others (variants, a safety checker)."""
+    used = [folder / "scheduler" / "scheduler_config.json"]
+    used += [path for path in (folder / "tokenizer").iterdir() if path.suffix in (".json", ".txt")]
+    for name, model_class in _MODEL_FOLDERS.items():
+        used += [folder / name / "config.json", weight_file(folder / name, model_class)]
     total = hashlib.sha256()
-    names = [*_MODEL_FOLDERS, "tokenizer", "scheduler"]
-    for path in sorted(p for name in names for p in (folder / name).iterdir() if p.suffix in _USED_SUFFIXES):
+    for path in sorted(used):
         total.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
     return total.hexdigest()
-
-
-_USED_SUFFIXES = (".safetensors", ".json", ".txt")

@@ -53,19 +53,24 @@ def load_model(folder: str | Path, dtype=jnp.float32) -> Model:
             fit it; every unknown, missing, doubled and misshapen tensor is named.
     """
     folder = Path(folder)
-    class_name, content = _read_config(folder / "config.json")
-    model_class, config_class, _ = _CLASSES[class_name]
-    try:
-        config = config_class.from_json(content)
-    except UserError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from None
+    model_class, config = read_config(folder)
     abstract = nnx.eval_shape(lambda: model_class(config, rngs=_OneKey(), dtype=dtype))
     graphdef, state = nnx.split(abstract)
     parameters = dict(nnx.to_flat_state(state))
     tensors = tensors_on_disk(model_class, config, ((path, leaf.shape) for path, leaf in parameters.items()))
-    arrays = _read_tensors(_weight_file(folder, model_class), model_class, tensors)
+    arrays = _read_tensors(weight_file(folder, model_class), model_class, tensors)
     loaded = nnx.from_flat_state([(path, leaf.replace(arrays.pop(path))) for path, leaf in parameters.items()])
     return nnx.merge(graphdef, loaded)
+
+
+def read_config(folder: Path) -> tuple[type[Model], Any]:
+    """The class of the model in `folder` and its config, without its weights; UserError as `load_model`."""
+    class_name, content = _read_config(folder / "config.json")
+    model_class, config_class, _ = _CLASSES[class_name]
+    try:
+        return model_class, config_class.from_json(content)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
 
 
 def save_model(model: Model, folder: str | Path, dtype=jnp.float32) -> None:
@@ -77,7 +82,7 @@ def save_model(model: Model, folder: str | Path, dtype=jnp.float32) -> None:
         dtype: float32 or float16, of the tensors in the file.
 
     Raises:
-        UserError: the folder cannot be written, or a parameter does not fit into float16.
+        UserError: the folder cannot be written, or a parameter is not finite or does not fit into float16.
     """
     folder = Path(folder)
     dtype = np.dtype(dtype)
@@ -88,6 +93,8 @@ def save_model(model: Model, folder: str | Path, dtype=jnp.float32) -> None:
     tensors = {}
     for name, tensor in table.items():
         value = np.asarray(parameters[tensor.path][...])
+        if not np.isfinite(value).all():
+            raise UserError(f"{folder}: {name} holds numbers that are not finite; it cannot be used, train it again")
         if np.abs(value).max() > np.finfo(dtype).max:
             raise UserError(f"{folder}: {name} holds values beyond the range of {dtype}; save it as float32")
         tensors[name] = np.ascontiguousarray(tensor.layout.to_disk(value), dtype=dtype)
@@ -123,7 +130,7 @@ def _read_config(path: Path) -> tuple[str, Mapping[str, Any]]:
     return class_name, content
 
 
-def _weight_file(folder: Path, model_class: type) -> Path:
+def weight_file(folder: Path, model_class: type) -> Path:
     """The folder's safetensors file; the float16 variant where only that was downloaded."""
     path = folder / _FILES[model_class]
     for candidate in (path, path.with_suffix(".fp16.safetensors")):

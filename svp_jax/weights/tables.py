@@ -99,9 +99,7 @@ _MODULES = {
 _ALIASES = {UNet: (), ControlNet: (), VAE: _VAE_ALIASES, TextEncoder: _TEXT_ALIASES}
 
 
-def tensors_on_disk(
-    model_class: type, config, paths_and_shapes: Iterable[tuple[tuple, tuple]]
-) -> dict[str, Tensor]:
+def tensors_on_disk(model_class: type, config, paths_and_shapes: Iterable[tuple[tuple, tuple]]) -> dict[str, Tensor]:
     """Every tensor that a file of this model must hold: name on disk -> where it belongs.
 
     Args:

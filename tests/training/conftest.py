@@ -1,8 +1,21 @@
 """One tiny base and capture for the tests of this folder, and a cache, since many runs compile the same step."""
 
+import shutil
+
 import jax
+import numpy as np
 import pytest
-from factories import make_base, make_capture
+from factories import UNET, make_base, make_capture, random_model
+
+from svp_jax.models import UNet, UNetConfig
+from svp_jax.weights.folder import save_model
+
+ONE_LEVEL = {
+    **UNET,
+    "block_out_channels": [8],
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,7 +34,12 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base") / "base")
+    """With a UNet of one level, which compiles in half the time."""
+    folder = make_base(tmp_path_factory.mktemp("base") / "base")
+    unet = random_model(UNet, UNetConfig.from_json(ONE_LEVEL), np.random.default_rng(0))
+    shutil.rmtree(folder / "unet")
+    save_model(unet, folder / "unet")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -133,6 +133,11 @@ def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path):
     assert [entry["step"] for entry in log(tmp_path)] == [10, 12]
 
 
+def test_the_seed_counts(tmp_path):
+    biases = [float(run(tmp_path / str(n), seed=seed)["line"].bias[0]) for n, seed in enumerate((0, 0, 1))]
+    assert biases[0] == biases[1] != biases[2]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = run(tmp_path)["line"]
     again = run(tmp_path, preview=partial(die_at, 0))["line"]
@@ -147,7 +152,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
         batch = batch_of(step)
         return {**batch, "y": batch["y"] * np.nan} if step == bad_step else batch
 
-    with pytest.raises(UserError, match="toy: loss is not finite at step 8; the last checkpoint is kept.*lower"):
+    with pytest.raises(UserError, match=r"toy: the loss is not finite at step 8; the last checkpoint is kept.*lower"):
         run(tmp_path, batch_of=poisoned)
     assert saved(tmp_path) == [4]
     # From there it goes on, as nothing of it is broken.
@@ -190,7 +195,8 @@ def test_warm_up_then_cosine_and_a_rate_for_each_parameter():
 
 def test_no_warm_up_and_constant():
     settings = {"warmup_steps": 0, "decay": "constant", "clip_norm": 10.0, "weight_decay": 0.0}
-    np.testing.assert_allclose(updates(make_optimizer(0.5, {"a": 1.0, "b": 0.2}, steps=3, **settings), 3), 0.5, rtol=1e-4)
+    sizes = updates(make_optimizer(0.5, {"a": 1.0, "b": 0.2}, steps=3, **settings), 3)
+    np.testing.assert_allclose(sizes, 0.5, rtol=1e-4)
 
 
 def test_gradients_are_clipped_by_their_global_norm(tmp_path):

@@ -145,13 +145,6 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
         assert losses[0] == losses[1]
 
 
-def test_another_seed_gives_another_avatar(avatar_folder, base_folder, capture_folder, tmp_path):
-    config = dataclasses.replace(CONFIG, seed=1, vae=VAEPass())
-    train(capture_folder, str(base_folder), tmp_path / "avatar", config, "details")
-    same = [read_log(folder / "training" / "details")[0]["loss"] for folder in (tmp_path / "avatar", avatar_folder)]
-    assert same[0] != same[1]
-
-
 def test_settings_that_are_refused_leave_nothing(base_folder, capture_folder, tmp_path):
     for change, words in (
         ({"prompt": "x" * 100}, "tokens"),

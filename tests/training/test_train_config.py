@@ -74,7 +74,7 @@ def test_what_is_wrong_is_named(tmp_path, text, words):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="No such file.*presets lie in configs/"):
+    with pytest.raises(UserError, match=r"No such file.*presets lie in configs/"):
         load_config(tmp_path / "no.yaml")
     with pytest.raises(UserError, match="Is a directory"):
         load_config(tmp_path)

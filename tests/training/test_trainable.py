@@ -68,9 +68,9 @@ def test_a_pattern_covers_whole_names_only():
 
 
 def test_unknown_settings():
-    with pytest.raises(ValueError, match="'half'.*locked, unlocked, full"):
+    with pytest.raises(ValueError, match=r"'half'.*locked, unlocked, full"):
         stage_rules("half", 1.0)
-    with pytest.raises(ValueError, match="'encoder'.*decoder, all"):
+    with pytest.raises(ValueError, match=r"'encoder'.*decoder, all"):
         vae_rules("encoder")
 
 

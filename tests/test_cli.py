@@ -1,0 +1,303 @@
+"""The command line: exit codes, one line for each error, nothing half-written."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from factories import make_base, make_capture
+from safetensors.numpy import load_file, save_file
+
+from svp_jax import cli
+from svp_jax.manifest import read_manifest, sha256_folder, write_manifest
+from svp_jax.training.config import TrainConfig
+
+COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "inspect")
+
+
+@pytest.fixture
+def svp(monkeypatch, capsys):
+    """Runs `svp` in this process: (*arguments) -> (exit code, standard output, standard error)."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "GLOG_minloglevel", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["svp", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def fails(svp):
+    """As `svp`, for bad input: checks the exit code and the form of the message, and returns it."""
+
+    def run(*arguments):
+        code, out, error = svp(*arguments)
+        assert code == 2
+        assert out == ""
+        assert error.startswith("svp: error: ")
+        assert error.count("\n") == 1 and error.endswith("\n")
+        return error.removeprefix("svp: error: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory):
+    return make_base(tmp_path_factory.mktemp("base") / "base")
+
+
+@pytest.fixture(scope="module")
+def capture_folder(tmp_path_factory):
+    return make_capture(tmp_path_factory.mktemp("capture") / "capture", 12)
+
+
+def test_help_of_all(svp):
+    for arguments in ((), ("-h",), ("--help",)):
+        code, out, error = svp(*arguments)
+        assert (code, error) == (0, "")
+        assert all(f"svp {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("demo", ["--out", "(default: 0)"]),
+        ("prepare", ["VIDEO", "--size", "(default: 512)", "(default: 0.2)", "default: the video's own"]),
+        ("train", ["CAPTURE", "(default: tiny)", "(default: both)", "--save-every", "default: the config's"]),
+        ("render", ["AVATAR DRIVER", "--steps", "(default: 20)", "--strength", "(default: 1.0)", "--tau"]),
+        ("evaluate", ["SUBJECT REFERENCE", "(default: False)"]),
+        ("inspect", ["PATH"]),
+    ],
+)
+def test_help_of_each_names_its_defaults(svp, command, words):
+    code, out, error = svp(command, "--help")
+    assert (code, error) == (0, "")
+    # As wrapped for a terminal, without its frame.
+    text = " ".join(out.replace("│", " ").split())
+    assert all(word in text for word in words), text
+    # A command's own functions know the default where the flag has none.
+    assert command == "render" or "default: None" not in text
+
+
+def test_as_a_module():
+    run = lambda *arguments: subprocess.run(  # noqa: E731
+        [sys.executable, "-m", "svp_jax", *arguments], capture_output=True, text=True, check=False
+    )
+    good, bad = run("--help"), run("trian")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert good.stdout.startswith("usage: svp COMMAND")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == f"svp: error: unknown command 'trian'; allowed are {', '.join(COMMANDS)}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "c", "--out", "o", "--setps", "3"], "Unrecognized options: --setps, 3; perhaps you meant --steps"),
+        (["train", "c", "d", "--out", "o"], "Unrecognized options: d; see `svp train --help`"),
+        (["train", "c"], "Missing from svp train: --out PATH"),
+        (["render"], "AVATAR"),
+        (["train", "c", "--out", "o", "--steps", "few"], "Error parsing --steps: no type matching INT"),
+        (["prepare", "v", "--out", "o", "--size", "1.5"], "--size"),
+        (["train", "c", "--out", "o", "--stage", "third"], "invalid choice 'third' for argument '--stage'"),
+        (["prepare", "v", "--out", "o", "--frame-rate", "fast"], "--frame-rate fast: allowed are numbers"),
+        (["render", "a", "d", "--out", "o", "--tau", "2"], "--tau 2.0: allowed are 0 to 1"),
+    ],
+)
+def test_arguments_that_do_not_fit(fails, arguments, words):
+    assert words in fails(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "{}/none.mp4", "--out", "{}/out"],
+        ["train", "{}/none", "--out", "{}/out"],
+        ["render", "{}/none", "{}/none", "--out", "{}/out"],
+        ["evaluate", "{}/none", "{}/none", "--out", "{}/out"],
+        ["inspect", "{}/none"],
+    ],
+)
+def test_inputs_that_are_not_there(fails, tmp_path, arguments):
+    assert str(tmp_path / "none") in fails(*(argument.format(tmp_path) for argument in arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_is_no_multiple_of_64(fails, tmp_path):
+    message = fails("prepare", tmp_path / "v.mp4", "--out", tmp_path / "out", "--size", 100)
+    assert message == "--size 100: allowed are multiples of 64, such as 128"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "render", "evaluate"])
+def test_what_is_finished_is_not_overwritten(fails, tmp_path, capture_folder, command):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    inputs = [capture_folder] if command in ("prepare", "train") else [capture_folder, capture_folder]
+    message = fails(command, *inputs, "--out", tmp_path / "out")
+    assert message == f"--out {tmp_path / 'out'} exists; add --force to replace it, or choose another folder"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_an_edited_manifest(fails, tmp_path, capture_folder):
+    capture = shutil.copytree(capture_folder, tmp_path / "capture")
+    path = capture / "capture.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 512}))
+    for inputs in (["train", capture], ["evaluate", capture, capture]):
+        assert f"{path} was edited" in fails(*inputs, "--out", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["capture"]
+
+
+def test_a_base_with_a_missing_tensor(fails, tmp_path, base_folder, capture_folder):
+    base = shutil.copytree(base_folder, tmp_path / "base")
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    del tensors["mid_block.resnets.0.norm1.weight"]
+    save_file(tensors, weights)
+    message = fails("train", capture_folder, "--base", base, "--out", tmp_path / "out")
+    assert f"{weights} does not fit its config.json: missing tensors: mid_block.resnets.0.norm1.weight" in message
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_prompt_that_is_too_long(fails, tmp_path, base_folder, capture_folder):
+    message = fails("train", capture_folder, "--base", base_folder, "--out", tmp_path / "out", "--prompt", "x" * 76)
+    assert "has 76 tokens, allowed are 75; shorten it" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_below_a_file(fails, tmp_path, base_folder, capture_folder):
+    (tmp_path / "file").touch()
+    message = fails("train", capture_folder, "--base", base_folder, "--out", tmp_path / "file" / "out")
+    assert message == f"--out {tmp_path / 'file' / 'out'}: cannot write there (Not a directory); choose another folder"
+
+
+def test_a_full_disk(fails, tmp_path, base_folder, capture_folder, monkeypatch):
+    """Refused while the report is written: one line, and no report."""
+
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = fails("evaluate", capture_folder, capture_folder, "--out", tmp_path / "out")
+    assert "No space left on device" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_system_is_one_line_too(fails, monkeypatch, tmp_path):
+    def full(*args):
+        raise OSError(28, "No space left on device", "/data/x")
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", full)
+    assert fails("inspect", tmp_path) == "No space left on device: /data/x"
+
+
+def test_a_user_error_keeps_to_one_line(fails, monkeypatch, tmp_path):
+    monkeypatch.setattr("svp_jax.inspect.inspect", lambda path: ["first", "second\nwith a break"])
+    assert fails("inspect", tmp_path) == f"{tmp_path}: first; second with a break"
+
+
+def test_a_bug_is_no_user_error(svp, monkeypatch, tmp_path):
+    def broken(path):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", broken)
+    with pytest.raises(ZeroDivisionError):
+        svp("inspect", tmp_path)
+
+
+def test_an_interruption(svp, monkeypatch, tmp_path):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", interrupted)
+    code, _, error = svp("inspect", tmp_path)
+    assert code == 130
+    assert error == "svp: interrupted; the same command goes on where it can\n"
+
+
+def test_warnings_are_one_line(svp, monkeypatch, tmp_path):
+    def warns(path):
+        warnings.warn("half of it is gone", stacklevel=1)
+        warnings.warn("not for users", DeprecationWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert svp("inspect", tmp_path) == (0, "", "svp: warning: half of it is gone\n")
+
+
+def test_inspect_prints_and_succeeds(svp, capture_folder):
+    code, out, error = svp("inspect", capture_folder)
+    assert (code, error) == (0, "")
+    assert out.startswith(f"capture {capture_folder}\n")
+
+
+class Recorder:
+    """Stands for the function that a command calls."""
+
+    def __call__(self, *args):
+        self.args = args
+
+
+@pytest.fixture
+def training(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr("svp_jax.training.train.train", recorder)
+    return recorder
+
+
+def test_train_takes_the_preset_and_the_flags_over_it(svp, training, capture_folder, tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: 3\nbatch_size: 8\ndetails:\n  steps: 70\n  trainable: full\n")
+    flags = ["--config", tmp_path / "c.yaml", "--steps", 5, "--batch-size", 2, "--stage", "details", "--force"]
+    code, out, _ = svp("train", capture_folder, "--base", "b", "--out", tmp_path / "out", *flags)
+    assert code == 0
+    assert out.splitlines()[-1] == f"wrote the avatar {tmp_path / 'out'}"
+    capture, base, out, config, stage, force = training.args
+    assert (capture, base, out, stage, force) == (capture_folder, "b", tmp_path / "out", "details", True)
+    stages = [dataclasses.replace(getattr(TrainConfig(), name), steps=5) for name in ("outlines", "details")]
+    details = dataclasses.replace(stages[1], trainable="full")
+    assert config == TrainConfig(seed=3, batch_size=2, outlines=stages[0], details=details)
+
+
+def test_the_prompt_is_the_flags_else_the_captures_else_the_presets(svp, training, capture_folder, tmp_path):
+    command = ["train", capture_folder, "--out", tmp_path / "out"]
+    svp(*command)
+    assert training.args[3].prompt == TrainConfig().prompt
+    svp(*command, "--prompt", "a man")
+    assert training.args[3].prompt == "a man"
+    told = make_capture(tmp_path / "told", 10)
+    write_manifest(told, "capture", read_manifest(told, "capture") | {"prompt": "she"})
+    svp("train", told, "--out", tmp_path / "out")
+    assert training.args[3].prompt == "she"
+    svp("train", told, "--out", tmp_path / "out", "--prompt", "a man")
+    assert training.args[3].prompt == "a man"
+
+
+def test_render_flags_are_the_options_fields(svp, monkeypatch, tmp_path):
+    recorder = Recorder()
+    monkeypatch.setattr("svp_jax.rendering.render.render", recorder)
+    svp("render", "a", "d", "--out", tmp_path / "out", "--steps", 7, "--unet", "base", "--prompt", "X", "--no-force")
+    avatar, driver, out, options = recorder.args
+    assert (avatar, driver, out) == (Path("a"), Path("d"), tmp_path / "out")
+    assert (options.steps, options.unet, options.prompt, options.force) == (7, "base", "X", False)
+
+
+def test_nothing_is_written_beside_the_inputs(svp, capture_folder):
+    before = sha256_folder(capture_folder)
+    svp("inspect", capture_folder)
+    assert sha256_folder(capture_folder) == before
