@@ -261,7 +261,8 @@ def _parse(arguments: list[str]) -> Callable[[], None]:
 
 def _plain(box: str) -> str:
     """tyro's framed message as one line, without its title and its pointer to the help."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯]", "", line).strip(" ─") for line in box.splitlines()]
+    # The frame is of spaces and minus signs where the terminal knows no others; "--out" is no frame.
+    lines = [re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{10,}", "", line).strip() for line in box.splitlines()]
     text = " ".join(" ".join(lines[1:]).split())
     text = re.split(r"\s*(?:For full helptext|Argument helptext|Got errors)", text)[0].rstrip(".")
     return text.replace("{None}|", "").replace(" Perhaps you meant:", "; perhaps you meant")

@@ -1,6 +1,7 @@
 """`svp demo`: the whole main job on the embedded default, on a synthetic person that the base has never seen."""
 
 import dataclasses
+import json
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.synthetic import render_look_on_capture, write_synthetic_capture
 from svp_jax.capture.video import open_video
-from svp_jax.manifest import check_output, read_manifest, write_json
+from svp_jax.errors import UserError
+from svp_jax.manifest import check_output, read_manifest, write_json, write_manifest
 from svp_jax.metrics.evaluate import evaluate, summary
 from svp_jax.metrics.image import psnr
 from svp_jax.metrics.landmarks import landmark_shift
@@ -23,6 +25,7 @@ SIZE = 128
 SECONDS = 10.0
 STEPS = 10
 MORPH_NAME = "Velmora"
+PROGRESS = "progress.json"
 PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
@@ -47,8 +50,8 @@ Everything here is synthetic: a procedural head, drawn with exact labels, that t
 - `morph.mp4`: the same motion as "{name}", by text alone, with the base's own UNet
 - `metrics.json`: every number below, for this run
 - `contact_sheet.png`: reference, result, nearest training frame, mean frame, conditions
-- `capture/`, `avatar/`, `render/`, `plain/`, `morph/`, `report/`, `report_plain/`: the folders behind them, as the single commands
-  make them (`svp inspect FOLDER` explains one)
+- `capture/`, `avatar/`, `render/`, `plain/`, `morph/`, `report/`, `report_plain/`: the folders behind them, as the
+  single commands make them (`svp inspect FOLDER` explains one)
 
 {table}
 """
@@ -64,19 +67,16 @@ def demo(out: Path, seed: int, force: bool) -> str:
         the table of results.
     """
     out = Path(out)
-    finished = out / "metrics.json"
-    if finished.exists():
-        check_output(out, force)
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    seconds = {}
+    seconds = _start(out, seed, force)
 
     def step(name: str, make) -> Path:
         folder = out / name
-        began = time.monotonic()
         if not folder.exists():
+            began = time.monotonic()
             make(folder)
-        seconds[name] = round(time.monotonic() - began, 1)
+            # An interrupted step that went on later counts its last run only.
+            seconds[name] = round(time.monotonic() - began, 1)
+            write_json(out / PROGRESS, {"seed": seed, "seconds": seconds})
         return folder
 
     capture_folder = step("capture", lambda f: write_synthetic_capture(f, seed + 1, SECONDS, size=SIZE))
@@ -111,8 +111,35 @@ def demo(out: Path, seed: int, force: bool) -> str:
     table = result_table(summary(report), results)
     (out / "README.md").write_text(README.format(name=MORPH_NAME, table=table), encoding="utf-8")
     # Last, because it says that the demo is finished.
-    write_json(finished, results)
+    write_json(out / "metrics.json", results)
+    write_manifest(out, "demo", {"seed": seed, "seconds": seconds})
+    (out / PROGRESS).unlink()
     return table
+
+
+def _start(out: Path, seed: int, force: bool) -> dict[str, float]:
+    """Makes or reopens the folder; the seconds of the steps that an interrupted run has finished."""
+    progress = out / PROGRESS
+    if progress.exists():
+        earlier = json.loads(progress.read_text())
+        if earlier["seed"] == seed:
+            return earlier["seconds"]
+        if not force:
+            raise UserError(
+                f"--out {out} is an unfinished demo with --seed {earlier['seed']}; use that to go on, or add --force"
+            )
+        shutil.rmtree(out)
+    elif out.exists():
+        check_output(out, force)
+        if any(out.iterdir()):
+            read_manifest(out, "demo")  # --force replaces a demo, nothing else
+        shutil.rmtree(out)
+    try:
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
+    write_json(progress, {"seed": seed, "seconds": {}})
+    return {}
 
 
 def morph_prompt(capture: Capture) -> str:
@@ -141,7 +168,9 @@ def score_morph(capture: Capture, folder: Path) -> dict:
         ]
         return float(np.nanmedian(np.linalg.norm(np.concatenate(shifts), axis=-1)))
 
-    mean = lambda truth: float(np.mean([psnr(a / 255, b / 255) for a, b in zip(morphed, truth, strict=True)]))  # noqa: E731
+    def mean(truth: np.ndarray) -> float:
+        return float(np.mean([psnr(a / 255, b / 255) for a, b in zip(morphed, truth, strict=True)]))
+
     return {
         "name": MORPH_NAME,
         "psnr_to_named": mean(named),

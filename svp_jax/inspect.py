@@ -61,7 +61,7 @@ def _kind(path: Path) -> str:
     if not path.exists() or path.name.endswith(".partial"):
         raise UserError(f"{path} is unfinished; run the command that makes it again")
     names = ", ".join((*FILE_NAMES.values(), BASE_INDEX, MODEL_CONFIG))
-    raise UserError(f"{path} is no base, capture, avatar, render, report or model: it has none of {names}")
+    raise UserError(f"{path} is no base, model, {', '.join(FILE_NAMES)}: it has none of {names}")
 
 
 def _readable(path: Path) -> dict:
@@ -147,8 +147,18 @@ def _check_report(path: Path, manifest: dict) -> list[str]:
     return _missing(path, ["contact_sheet.png", "frames.csv"])
 
 
+def _check_demo(path: Path, manifest: dict) -> list[str]:
+    return _missing(path, ["avatar.mp4", "side_by_side.mp4", "morph.mp4", "metrics.json", "contact_sheet.png"])
+
+
 def _missing(path: Path, names: list[str]) -> list[str]:
     return [f"{name} is missing" for name in names if not (path / name).is_file()]
 
 
-_CHECKS = {"capture": _check_capture, "avatar": _check_avatar, "render": _check_render, "report": _check_report}
+_CHECKS = {
+    "capture": _check_capture,
+    "avatar": _check_avatar,
+    "render": _check_render,
+    "report": _check_report,
+    "demo": _check_demo,
+}

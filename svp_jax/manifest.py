@@ -14,7 +14,13 @@ from pathlib import Path
 from svp_jax.errors import UserError
 
 SCHEMA_VERSION = 1
-FILE_NAMES = {"capture": "capture.json", "avatar": "avatar.json", "render": "render.json", "report": "metrics.json"}
+FILE_NAMES = {
+    "demo": "demo.json",
+    "capture": "capture.json",
+    "avatar": "avatar.json",
+    "render": "render.json",
+    "report": "metrics.json",
+}
 CHECKSUM = "manifest_sha256"
 
 

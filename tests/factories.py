@@ -1,6 +1,8 @@
 """Small random bases, avatars and captures for tests: real folders, in a second each."""
 
+import contextlib
 import json
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,6 +69,17 @@ SCHEDULER = {
     "set_alpha_to_one": False,
     "clip_sample": False,
 }
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int):
+    """No file can grow beyond `size` bytes: the system refuses to write as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def make_tokenizer(folder: Path) -> Path:

@@ -185,15 +185,18 @@ def test_an_output_folder_below_a_file(fails, tmp_path, base_folder, capture_fol
     assert message == f"--out {tmp_path / 'file' / 'out'}: cannot write there (Not a directory); choose another folder"
 
 
-def test_a_full_disk(fails, tmp_path, base_folder, capture_folder, monkeypatch):
+def test_a_full_disk(svp, tmp_path, capture_folder, monkeypatch):
     """Refused while the report is written: one line, and no report."""
 
     def full(path, data):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    message = fails("evaluate", capture_folder, capture_folder, "--out", tmp_path / "out")
-    assert "No space left on device" in message
+    code, _, error = svp("evaluate", capture_folder, capture_folder, "--out", tmp_path / "out")
+    assert code == 2
+    # After the progress bars.
+    assert error.splitlines()[-1].startswith("svp: error: ")
+    assert "No space left on device" in error.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,14 +13,16 @@ from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, check_size, o
 from svp_jax.capture.crop import Crop, choose_crop
 from svp_jax.capture.overlay import TILE, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
-from svp_jax.capture.tracks import progress, track
+from svp_jax.capture.tracks import Tracks, progress, track
 from svp_jax.capture.video import Video, VideoWriter, constant_rate_map, copy_audio, open_video
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
+from svp_jax.face.model_files import find_model
 from svp_jax.face.parsers import Parser, open_parser
 from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
 from svp_jax.face.smoothing import SIGMA, smooth_landmarks
+from svp_jax.face.tracking import LANDMARKER
 from svp_jax.manifest import check_output, sha256_file, staged_folder
 
 
@@ -74,7 +76,7 @@ class PrepareOptions:
             if not low <= getattr(self, name) <= high:
                 flag = name.replace("_", "-")
                 raise UserError(f"--{flag} {getattr(self, name)}: allowed are values from {low} to {high}")
-        if self.seconds is not None and self.seconds <= 0:
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise UserError(f"--seconds {self.seconds}: allowed are positive numbers")
         if self.frame_rate is not None and not 1 <= self.frame_rate <= 240:
             raise UserError(f"--frame-rate {self.frame_rate}: allowed are 1 to 240")
@@ -92,65 +94,74 @@ def prepare(video: Path, out: Path, options: PrepareOptions = PrepareOptions()) 
     options.check()
     check_output(out, options.force)
     source = open_video(video)
-    notes: list[str] = []
-    with open_parser(options.parser) as (parser_name, parser):
+    landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
+    # The folder first: that it cannot be written is known before the long part.
+    with open_parser(options.parser) as (name, parser, files), staged_folder(out, options.force) as folder:
+        notes: list[str] = []
         if parser is None:
             _note(notes, LANDMARKS_ONLY)
-        tracks = track(source, options.start, options.stop, options.face_landmarker)
+        tracks = track(source, options.start, options.stop, landmarker)
         if source.damage:
             notes.append(source.damage)
-        rate = options.frame_rate or source.frame_rate
-        frame_map = constant_rate_map(tracks.times, rate)
-        _note_rate(notes, frame_map, len(tracks.times), rate)
-        smoothed = smooth_landmarks(tracks.landmarks, tracks.motion, tracks.shot, options.smoothing)
-        crop = choose_crop(smoothed[tracks.shot >= 0], tracks.window, options.size, options.margin)
-        landmarks = crop.points(smoothed)
-        seconds = float(len(frame_map) / rate)
-        quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds)
-        sentences = advice(quality)
+        models = {path.name: sha256_file(path) for path in (landmarker, *files)}
+        info = {"face_model": "mediapipe", "parser": name, "models": models, "warnings": notes}
         try:
-            with staged_folder(out, options.force) as folder:
-                start = float(tracks.times[0])
-                audio = folder / AUDIO
-                if not copy_audio(source.path, audio, start, start + seconds):
-                    audio = None
-                writer = CaptureWriter(folder, options.size)
-                frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser)
-                _write_images(writer, frames, frame_map, len(tracks.times), rate, audio)
-                (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
-                writer.finish(
-                    {
-                        "landmarks": landmarks[frame_map],
-                        "landmarks_raw": crop.points(tracks.landmarks)[frame_map],
-                        "blendshapes": tracks.blendshapes[frame_map],
-                        "blendshape_names": np.array(tracks.blendshape_names),
-                        "pose": tracks.pose[frame_map],
-                        "shot": tracks.shot[frame_map],
-                        "source_frame": frame_map,
-                        "source_time": tracks.times[frame_map],
-                    },
-                    {
-                        "source": {
-                            "name": source.path.name,
-                            "sha256": sha256_file(source.path),
-                            "size": [source.width, source.height],
-                            "crop": [crop.left, crop.top, crop.side],
-                        },
-                        "frame_rate": rate,
-                        "face_model": "mediapipe",
-                        "parser": parser_name,
-                        "test_fraction": options.test_fraction,
-                        "prompt": options.prompt,
-                        "settings": options.as_json(),
-                        "quality": quality,
-                        "advice": sentences,
-                        "warnings": notes,
-                    },
-                )
+            _write_capture(folder, source, options, tracks, parser, info)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"--out {out}: cannot write ({reason}); free space or choose another folder") from None
     return open_capture(out)
+
+
+def _write_capture(
+    folder: Path, source: Video, options: PrepareOptions, tracks: Tracks, parser: Parser | None, info: dict
+) -> None:
+    """The second pass and the files; `info` is for the manifest, its "warnings" are added to."""
+    rate = options.frame_rate or source.frame_rate
+    frame_map = constant_rate_map(tracks.times, rate)
+    if options.frame_rate is None:
+        _note_rate(info["warnings"], frame_map, len(tracks.times), rate)
+    smoothed = smooth_landmarks(tracks.landmarks, tracks.motion, tracks.shot, options.smoothing)
+    crop = choose_crop(smoothed[tracks.shot >= 0], tracks.window, options.size, options.margin)
+    landmarks = crop.points(smoothed)
+    seconds = float(len(frame_map) / rate)
+    quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds)
+    sentences = advice(quality)
+    start = float(source.zero) + float(tracks.times[0])
+    audio = folder / AUDIO
+    if not copy_audio(source.path, audio, start, start + seconds):
+        audio = None
+    writer = CaptureWriter(folder, options.size)
+    frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser)
+    _write_images(writer, frames, frame_map, len(tracks.times), rate, audio)
+    (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
+    writer.finish(
+        {
+            "landmarks": landmarks[frame_map],
+            "landmarks_raw": crop.points(tracks.landmarks)[frame_map],
+            "blendshapes": tracks.blendshapes[frame_map],
+            "blendshape_names": np.array(tracks.blendshape_names),
+            "pose": tracks.pose[frame_map],
+            "shot": tracks.shot[frame_map],
+            "source_frame": frame_map,
+            "source_time": tracks.times[frame_map],
+        },
+        {
+            "source": {
+                "name": source.path.name,
+                "sha256": sha256_file(source.path),
+                "size": [source.width, source.height],
+                "crop": [crop.left, crop.top, crop.side],
+            },
+            "frame_rate": rate,
+            "test_fraction": options.test_fraction,
+            "prompt": options.prompt,
+            "settings": options.as_json(),
+            "quality": quality,
+            "advice": sentences,
+            **info,
+        },
+    )
 
 
 def _write_images(

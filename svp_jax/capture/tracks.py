@@ -54,7 +54,7 @@ def track(source: Video, start: float, stop: float, model: Path | None) -> Track
     bars = BlackBars(source.height, source.width)
     unknown = np.full((LANDMARKS, 2), np.nan, np.float32)
     with face_tracker(model) as tracker:
-        for time, image in progress("tracking", source.frames(start, stop), source.announced):
+        for time, image in progress("tracking", source.frames(start, stop), source.expected(start, stop)):
             cut = meter.cut(image)
             face = follower.pick(tracker.detect(image, time), cut)
             motion = meter.motion(image, None if face is None else face.landmarks)

@@ -1,6 +1,7 @@
 """Video files in and out with PyAV: exact frame rates, presentation times, audio packets copied."""
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Video:
         width, height: of the frames as shown (rotated, square pixels).
         frame_rate: exact; for a variable rate the container's nominal one.
         announced: how many frames the container says it has, 0 where it does not say.
-        has_audio: there is a sound stream.
+        zero: presentation time of the first frame in the file, in seconds; not 0 in transport streams and cut files.
         damage: what went wrong while frames were read, None as long as nothing did.
     """
 
@@ -33,13 +34,13 @@ class Video:
     height: int
     frame_rate: Fraction
     announced: int
-    has_audio: bool
+    zero: Fraction = Fraction(0)
     damage: str | None = None
 
     def frames(self, start: float = 0.0, stop: float = float("inf")) -> Iterator[tuple[float, np.ndarray]]:
         """Yields (presentation time in seconds, uint8 [height, width, 3] RGB) with start <= time < stop.
 
-        Times count from the file's own zero. A file that breaks off yields what can be decoded, then warns
+        Times count from the first frame. A file that breaks off yields what can be decoded, then warns
         and sets `damage`.
         """
         count = 0
@@ -51,7 +52,7 @@ class Video:
             try:
                 for frame in container.decode(stream):
                     # A frame without a time follows the one before it.
-                    time = float(frame.pts * frame.time_base) if frame.pts is not None else time + float(step)
+                    time = float(_seconds(frame) - self.zero) if frame.pts is not None else time + float(step)
                     count += 1
                     if time >= stop:
                         return
@@ -61,6 +62,11 @@ class Video:
                 said = f" of {self.announced}" if self.announced else ""
                 self.damage = f"{self.path.name} is damaged ({error.strerror}): {count}{said} frames could be read"
                 warnings.warn(self.damage + ", the rest is left out", stacklevel=2)
+
+    def expected(self, start: float, stop: float) -> int:
+        """About how many frames lie between two times in seconds, 0 where the container does not say."""
+        first, last = (round(min(self.announced, time * float(self.frame_rate))) for time in (start, stop))
+        return last - first
 
     def _shown(self, frame: av.VideoFrame) -> np.ndarray:
         turns = round(frame.rotation / 90) % 4
@@ -91,11 +97,15 @@ def open_video(path: Path) -> Video:
             width, height = max(1, round(frame.width * pixel)), frame.height
             if round(frame.rotation / 90) % 2:
                 width, height = height, width
-            audio = bool(container.streams.audio)
-            return Video(path, width, height, Fraction(rate), stream.frames, audio)
+            zero = _seconds(frame) if frame.pts is not None else Fraction(0)
+            return Video(path, width, height, Fraction(rate), stream.frames, zero)
     except (av.FFmpegError, StopIteration) as error:
         reason = getattr(error, "strerror", None) or "no frame in it"
         raise UserError(f"{path} cannot be read as a video ({reason}); it may be cut off or no video") from None
+
+
+def _seconds(frame: av.VideoFrame) -> Fraction:
+    return frame.pts * frame.time_base
 
 
 def constant_rate_map(times: np.ndarray, frame_rate: Fraction) -> np.ndarray:
@@ -162,7 +172,7 @@ class VideoWriter:
         try:
             self._container.start_encoding()
         except (OSError, av.FFmpegError) as error:
-            self._close_source()
+            self._abandon()
             raise UserError(f"{self.path}: cannot write ({error.strerror}); choose another --out") from None
 
     def write(self, image: np.ndarray) -> None:
@@ -177,16 +187,19 @@ class VideoWriter:
         self._mux_audio(self.count / self.rate)
 
     def close(self) -> None:
-        """Finishes the file and gives it its name."""
-        self._mux(self._stream.encode())
-        self._mux_audio(self.count / self.rate)
+        """Finishes the file and gives it its name; an error leaves no file."""
         try:
+            self._mux(self._stream.encode())
+            self._mux_audio(self.count / self.rate)
             self._container.close()
             self._partial.replace(self.path)
         except (OSError, av.FFmpegError) as error:
+            self._abandon()
             raise UserError(f"{self.path}: cannot write ({error.strerror}); free space") from None
-        finally:
-            self._close_source()
+        except BaseException:
+            self._abandon()
+            raise
+        self._close_source()
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -195,16 +208,21 @@ class VideoWriter:
         if kind is None:
             self.close()
             return
-        # The error that brought us here is the one to tell.
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Leaves no file; the error that brought us here is the one to tell."""
         with contextlib.suppress(OSError, av.FFmpegError):
             self._container.close()
         self._close_source()
-        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
 
     def _add_audio(self, path: Path, start: float) -> None:
         try:
             self._source = av.open(str(path))
         except (OSError, av.FFmpegError) as error:
+            self._abandon()
             raise UserError(f"{path}: cannot read the sound ({error.strerror})") from None
         if not self._source.streams.audio:
             return
@@ -240,24 +258,35 @@ class VideoWriter:
 
 
 def copy_audio(source: Path, target: Path, start: float, stop: float) -> bool:
-    """Copies the sound packets of `source` from `start` to `stop` (seconds) to `target` (mka), `start` at 0.
+    """Copies the sound packets of `source` from `start` to `stop` to `target` (mka), `start` at 0.
+
+    Times are the file's own, in seconds: a video's first frame is at `Video.zero`.
 
     Returns False, and writes nothing, where there is no sound in that time.
     """
-    with av.open(str(source)) as reader:
-        if not reader.streams.audio:
-            return False
-        with av.open(str(target), "w") as writer:
-            stream = writer.add_stream_from_template(reader.streams.audio[0])
-            written = 0
-            for packet in _shifted_packets(reader, stream, start):
-                if packet.pts * packet.time_base >= stop - start:
-                    break
-                writer.mux(packet)
-                written += 1
+    written = 0
+    try:
+        with av.open(str(source)) as reader:
+            if not reader.streams.audio:
+                return False
+            with av.open(str(target), "w") as writer:
+                stream = writer.add_stream_from_template(reader.streams.audio[0])
+                for packet in _shifted_packets(reader, stream, start):
+                    if packet.pts * packet.time_base >= stop - start:
+                        break
+                    writer.mux(packet)
+                    written += 1
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(f"{target}: cannot write the sound of {source} ({error.strerror}); free space") from None
     if not written:
         Path(target).unlink(missing_ok=True)
     return written > 0
+
+
+def _readable(items: Iterator) -> Iterator:
+    """`items` up to where the file is damaged."""
+    with contextlib.suppress(av.FFmpegError):
+        yield from items
 
 
 def _shifted_packets(source, target_stream, start: float) -> Iterator[av.Packet]:
@@ -268,12 +297,7 @@ def _shifted_packets(source, target_stream, start: float) -> Iterator[av.Packet]
     """
     stream = source.streams.audio[0]
     offset = round(start / stream.time_base)
-    packets = source.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.FFmpegError):
-            return
+    for packet in _readable(source.demux(stream)):
         if packet.dts is None or packet.pts is None or packet.pts < offset:
             continue
         packet.pts -= offset
@@ -283,11 +307,12 @@ def _shifted_packets(source, target_stream, start: float) -> Iterator[av.Packet]
 
 
 def _encoded_packets(source, target_stream, start: float) -> Iterator[av.Packet]:
-    """The sound from `start` seconds on, decoded and encoded again for `target_stream`."""
+    """The sound from `start` seconds on, decoded and encoded again for `target_stream`, as far as it can be read."""
     rate = target_stream.rate
     resampler = av.AudioResampler(target_stream.format, target_stream.layout, rate)
     position = None
-    for frame in source.decode(source.streams.audio[0]):
+    # The empty frame at the end flushes what the resampler holds back.
+    for frame in itertools.chain(_readable(source.decode(source.streams.audio[0])), [None]):
         for part in resampler.resample(frame):
             if position is None:
                 position = round((frame.time - start) * rate)

@@ -19,9 +19,9 @@ SOURCES = {
 
 
 def model_folders() -> list[Path]:
-    """$SVP_MODELS where it is set, then ~/.cache/svp_jax."""
+    """$SVP_MODELS where it is set, then svp_jax in the user's cache ($XDG_CACHE_HOME, else ~/.cache)."""
     folders = [Path(os.environ["SVP_MODELS"])] if os.environ.get("SVP_MODELS") else []
-    return [*folders, Path.home() / ".cache" / "svp_jax"]
+    return [*folders, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "svp_jax"]
 
 
 def look_up_model(name: str) -> Path | None:

@@ -76,6 +76,14 @@ def read_description(path: Path) -> ParserDescription:
     for name, values in allowed.items():
         if fields[name] not in values:
             raise UserError(f"--parser {path}: {name} is {fields[name]!r}, allowed are {', '.join(values)}")
+    for name in ("width", "height"):
+        if fields[name] < 1:
+            raise UserError(f"--parser {path}: {name} is {fields[name]}, allowed are whole numbers from 1")
+    for name in ("mean", "std"):
+        if len(fields[name]) != 3:
+            raise UserError(f"--parser {path}: {name} has {len(fields[name])} numbers, 3 are needed, one per colour")
+    if not all(value > 0 for value in fields["std"]):
+        raise UserError(f"--parser {path}: std is {list(fields['std'])}, allowed are numbers above 0")
     unknown = sorted({str(name) for name in fields["classes"]} - {*COARSE, "ignore"})
     if unknown:
         raise UserError(f"--parser {path}: unknown classes {unknown}, allowed are {', '.join(COARSE)}, ignore")
@@ -83,8 +91,8 @@ def read_description(path: Path) -> ParserDescription:
 
 
 @contextlib.contextmanager
-def open_parser(choice: str | None) -> Iterator[tuple[str, Parser | None]]:
-    """Gives (name, parser) for the user's choice; None instead of a parser means landmarks only.
+def open_parser(choice: str | None) -> Iterator[tuple[str, Parser | None, tuple[Path, ...]]]:
+    """Gives (name, parser, its files) for the user's choice; None instead of a parser means landmarks only.
 
     Args:
         choice: a .yaml description, a .tflite segmenter, "landmarks", or None for the first that is there:
@@ -100,13 +108,14 @@ def open_parser(choice: str | None) -> Iterator[tuple[str, Parser | None]]:
             choice = str(look_up_model(SEGMENTER) or "landmarks")
     suffix = Path(choice).suffix.lower()
     if choice == "landmarks":
-        yield "landmarks", None
+        yield "landmarks", None, ()
     elif suffix in (".yaml", ".yml"):
         description = read_description(Path(choice))
-        yield Path(choice).stem, onnx_parser(description)
+        yield Path(choice).stem, onnx_parser(description), (description.path, description.model)
     elif suffix == ".tflite":
-        with _segmenter(find_model(SEGMENTER, Path(choice), "--parser")) as parser:
-            yield Path(choice).stem, parser
+        model = find_model(SEGMENTER, Path(choice), "--parser")
+        with _segmenter(model) as parser:
+            yield Path(choice).stem, parser, (model,)
     else:
         raise UserError(
             f"--parser {choice}: allowed are a .yaml description of an ONNX model, MediaPipe's {SEGMENTER}, "

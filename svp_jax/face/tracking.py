@@ -10,6 +10,7 @@ import numpy as np
 from svp_jax.errors import UserError
 from svp_jax.face.model_files import find_model
 
+LANDMARKER = "face_landmarker.task"
 LANDMARKS = 478
 BLENDSHAPES = 52
 
@@ -76,7 +77,7 @@ def face_tracker(model: Path | None = None) -> Iterator[FaceTracker]:
     from mediapipe.tasks.python import BaseOptions
     from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions, RunningMode
 
-    path = find_model("face_landmarker.task", model, "--face-landmarker")
+    path = find_model(LANDMARKER, model, "--face-landmarker")
     options = FaceLandmarkerOptions(
         BaseOptions(model_asset_path=str(path)),
         running_mode=RunningMode.VIDEO,

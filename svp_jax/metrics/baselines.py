@@ -1,24 +1,17 @@
-"""What stands beside each result: two look-ups in the training frames, and the ceiling that the VAE sets."""
+"""What stands beside each result: two look-ups in the training frames, and the VAE that sets the ceiling."""
 
-import itertools
-from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from svp_jax.capture.capture import Capture
+from svp_jax.errors import UserError
 from svp_jax.face.conditions import details_condition
 from svp_jax.manifest import read_manifest
-from svp_jax.models.vae import VAE
 from svp_jax.weights.base import base_folder
 
 SIGNATURE_SIDE = 32  # Conditions are compared at this size: pose and expression show, single pixels do not.
-VAE_BATCH = 8
 
 
 def nearest_training_frames(training: Capture, capture: Capture, indices: np.ndarray) -> np.ndarray:
@@ -58,26 +51,22 @@ def mean_training_frame(training: Capture) -> np.ndarray:
     return np.round(total / len(training.train_indices)).astype(np.uint8)
 
 
-def avatar_vae_folder(avatar: Path) -> Path:
-    """The folder of an avatar's VAE: its own where it was tuned, else its base's. UserError: it is gone."""
-    manifest = read_manifest(avatar, "avatar")
-    if manifest["vae_tuned"]:
-        return Path(avatar) / "vae"
-    return base_folder(manifest["base"]["path"]) / "vae"
+def render_avatar(render: dict) -> dict:
+    """The manifest of the avatar that a render was made from; UserError where that is gone or another by now."""
+    manifest = read_manifest(Path(render["avatar"]), "avatar")
+    if manifest["manifest_sha256"] != render["avatar_sha256"]:
+        raise UserError(f"the avatar {render['avatar']} is not the one that was rendered any more; render again")
+    return manifest
 
 
-def vae_round_trips(vae: VAE, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields each image encoded (to the mean) and decoded again, uint8 [H, W, 3]."""
-    graph, parameters = nnx.split(vae)
-    images = iter(images)
-    while batch := list(itertools.islice(images, VAE_BATCH)):
-        # The last batch is filled up, so that one shape is compiled.
-        full = np.stack(batch + [batch[-1]] * (VAE_BATCH - len(batch)))
-        yield from np.asarray(_round_trip(graph, parameters, full))[: len(batch)]
+def avatar_vae_folder(render: dict) -> Path:
+    """The folder of the VAE that a render was made with: the avatar's own where it was tuned, else its base's.
 
-
-@partial(jax.jit, static_argnames="graph")
-def _round_trip(graph: nnx.GraphDef, parameters: nnx.State, images: jax.Array) -> jax.Array:
-    vae = nnx.merge(graph, parameters)
-    mean, _ = vae.encode(images.astype(jnp.float32) / 127.5 - 1)
-    return jnp.round(jnp.clip((vae.decode(mean) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+    Raises:
+        UserError: the avatar or the base is gone, or the avatar is another by now.
+    """
+    avatar = render_avatar(render)
+    if avatar["vae_tuned"]:
+        return Path(render["avatar"]) / "vae"
+    # The base may have moved since training: then the render knows where it was found.
+    return base_folder(render.get("base", avatar["base"])["path"]) / "vae"

@@ -21,11 +21,12 @@ from svp_jax.metrics.baselines import (
     avatar_vae_folder,
     mean_training_frame,
     nearest_training_frames,
-    vae_round_trips,
+    render_avatar,
 )
 from svp_jax.metrics.score import METRICS, Scores, means, score
 from svp_jax.metrics.sheet import contact_sheet
 from svp_jax.metrics.sources import Pairs, Source, open_source, pair_frames
+from svp_jax.models.codec import round_trips
 from svp_jax.weights.folder import load_model
 
 SHEET_COLUMNS = 8
@@ -62,21 +63,18 @@ def evaluate(subject: Path, reference: Path, out: Path, force: bool = False) -> 
       contact_sheet.png  reference, result, baselines and conditions, spread in time
 
     A render is scored as its video shows it (decoded h264), the baselines without video compression. A number
-    that is not defined (no face in a frame, an infinite PSNR) is null.
+    that is not defined (no face in a frame) or not finite (the PSNR of equal pictures) is null; means leave it out,
+    and `psnr_infinite` counts the frames whose pictures are equal.
 
     Args:
-        subject: a render folder, a capture or a video file.
-        reference: a capture or a video file.
+        subject, reference: a render folder, a capture or a video file each.
         force: replace a finished report.
 
     Raises:
         UserError: bad input, or sizes or numbers of frames that do not fit.
     """
     check_output(out, force)
-    reference_source = open_source(reference)
-    if reference_source.kind == "render":
-        raise UserError(f"{reference} is a render; the reference must be a capture or a video file")
-    comparison = _compare(open_source(subject), reference_source)
+    comparison = _compare(open_source(subject), open_source(reference))
     with staged_folder(out, force) as folder:
         scores = {name: _score(name, comparison) for name in comparison.candidates}
         write_png(folder / "contact_sheet.png", _sheet(comparison))
@@ -127,26 +125,26 @@ def _compare(subject: Source, reference: Source) -> Comparison:
     try:
         if subject.render is None:
             raise UserError(f"{subject.path} is no render, so it is not known whose VAE to use")
-        vae = load_model(avatar_vae_folder(Path(subject.render["avatar"])))
-        candidates["vae_round_trip"] = lambda numbers: vae_round_trips(
-            vae, reference.pictures(pairs.reference[numbers])
-        )
+        vae = load_model(avatar_vae_folder(subject.render))
+        candidates["vae_round_trip"] = lambda numbers: round_trips(vae, reference.pictures(pairs.reference[numbers]))
     except UserError as reason:
         left_out["vae_round_trip"] = str(reason)
     if reference.capture is None:
-        left_out["face"] = f"{reference.path} is a video: a face mask needs the parsing maps of a capture"
+        left_out["face"] = f"{reference.path} is a {reference.kind}: a face mask needs the parsing maps of a capture"
     return Comparison(subject, reference, pairs, candidates, left_out)
 
 
 def _training_capture(subject: Source, reference: Source) -> Capture:
     """The capture whose training frames the baselines look up: the avatar's, or the reference itself."""
     if reference.capture is None:
-        raise UserError(f"{reference.path} is a video: the baselines need the condition images of a capture")
+        raise UserError(f"{reference.path} is a {reference.kind}: the baselines need the condition images of a capture")
     training = reference.capture
     if subject.render is not None:
-        made_from = read_manifest(Path(subject.render["avatar"]), "avatar")["capture"]
+        made_from = render_avatar(subject.render)["capture"]
         if made_from["manifest_sha256"] != training.manifest["manifest_sha256"]:
             training = open_capture(Path(made_from["path"]))
+        if made_from["manifest_sha256"] != training.manifest["manifest_sha256"]:
+            raise UserError(f"the capture {training.folder} is not the one that the avatar was trained on any more")
     if not len(training.train_indices):
         raise UserError(f"{training.folder} has no frame with a face in its training split")
     if training.size != reference.height:
@@ -179,7 +177,7 @@ def _protocol(comparison: Comparison) -> dict:
         "subject_frames": pairs.subject.tolist(),
         "reference_frames": pairs.reference.tolist(),
         "mask": f"face: reference pixels whose parsing label is one of {', '.join(FACE_LABELS)}",
-        "mean": "over the frames where a number is defined",
+        "mean": "over the frames where a number is defined and finite; psnr_infinite counts equal pictures",
         "psnr": "-10 log10 of the frame's MSE over pixels and RGB, in dB",
         "ssim": "scikit-image defaults: uniform 7 x 7 window, sample covariance, per RGB channel, borders of "
         "3 pixels left out; masked: the map averaged over the mask",
@@ -244,6 +242,8 @@ def _numbers(values):
     """Plain numbers for JSON and CSV, in the same nesting; None for what is not finite."""
     if isinstance(values, dict):
         return {key: _numbers(value) for key, value in values.items()}
+    if isinstance(values, int):
+        return values
     if isinstance(values, np.ndarray):
         return [_numbers(float(value)) for value in values]
     return float(f"{values:.8g}") if math.isfinite(values) else None

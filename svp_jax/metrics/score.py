@@ -50,12 +50,18 @@ def score(
     return scores
 
 
-def means(scores: Scores) -> dict[str, dict[str, float]]:
-    """Mean over the frames where a metric is defined: region -> metric -> number (NaN: defined nowhere)."""
+def means(scores: Scores) -> dict[str, dict[str, float | int]]:
+    """Means over the frames where a metric is finite: region -> metric -> number (NaN: it is finite nowhere).
+
+    Equal pictures have an infinite PSNR; `psnr_infinite` counts those frames.
+    """
     return {
-        region: {
-            metric: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
-            for metric, values in metrics.items()
-        }
+        region: {metric: _finite_mean(values) for metric, values in metrics.items()}
+        | {"psnr_infinite": int(np.isposinf(metrics["psnr"]).sum())}
         for region, metrics in scores.items()
     }
+
+
+def _finite_mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

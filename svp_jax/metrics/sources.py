@@ -10,7 +10,7 @@ import numpy as np
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
-from svp_jax.manifest import FILE_NAMES, read_manifest
+from svp_jax.manifest import FILE_NAMES, read_manifest, sha256_file
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Source:
             "path": str(self.path.resolve()),
             "kind": self.kind,
             "manifest_sha256": manifest.get("manifest_sha256"),
+            "video_sha256": None if self.video is None else sha256_file(self.video),
             "size": [self.height, self.width],
             "frames": self.count,
             "frame_rate": str(self.frame_rate),
@@ -140,17 +141,21 @@ def pair_frames(subject: Source, reference: Source) -> Pairs:
     numbers, rule = _matching(subject, reference)
     shots = np.zeros(subject.count, int)
     keep, left_out = np.ones(subject.count, bool), {}
+    shown = (numbers >= 0) & (numbers < reference.count)
 
     def leave_out(reason: str, which: np.ndarray) -> None:
         if (which & keep).any():
-            left_out[reason] = int((which & keep).sum())
+            left_out[reason] = left_out.get(reason, 0) + int((which & keep).sum())
             keep[which] = False
 
-    if subject.render is not None:
-        shots += np.isin(positions, subject.render["shot_starts"]).cumsum()
-        leave_out("not rendered, since the driver has no face", np.isin(positions, subject.render["held"]))
-    # A new shot wherever a capture has one, too: the pair of shot numbers is one number.
+    leave_out(f"not among the frames of the {reference.kind} {reference.path.name}", ~shown)
+    numbers = np.where(shown, numbers, 0)
+    # A new shot wherever one of the two has one: the pair of shot numbers is one number.
     for source, chosen in ((subject, positions), (reference, numbers)):
+        if source.render is not None:
+            starts = np.isin(np.arange(source.count), source.render["shot_starts"]).cumsum()
+            shots = shots * (source.count + 1) + starts[chosen]
+            leave_out("not rendered, since the driver has no face", np.isin(chosen, source.render["held"]))
         if source.capture is not None:
             shot = source.capture.shot[chosen]
             shots = shots * (source.capture.shot.max() + 2) + shot + 1
@@ -162,9 +167,25 @@ def pair_frames(subject: Source, reference: Source) -> Pairs:
     return Pairs(kept, numbers[keep], follows, rule, left_out)
 
 
+def _driver_frames(source: Source, driver_sha256: str) -> np.ndarray | None:
+    """Which frame of the driver each picture shows, int [count]; None where it shows another driver or none."""
+    if source.render is not None and source.render["driver_sha256"] == driver_sha256:
+        return np.array(source.render["frames"])
+    if source.capture is not None and source.capture.manifest["manifest_sha256"] == driver_sha256:
+        return np.arange(source.count)
+    return None
+
+
 def _matching(subject: Source, reference: Source) -> tuple[np.ndarray, str]:
-    """The reference's position for each of the subject's, int [count], and the rule in words."""
+    """The reference's position for each of the subject's, int [count], and the rule in words.
+
+    Positions that the reference does not have stand for pictures that it does not show.
+    """
     same = np.arange(subject.count)
+    if reference.render is not None:
+        frames = _driver_frames(subject, reference.render["driver_sha256"])
+        if frames is not None:
+            return frames - reference.render["frames"][0], "by the driver's frames, which both show"
     if subject.render is not None and reference.kind == "capture":
         numbers = np.array(subject.render["frames"])
         if subject.frame_rate != reference.frame_rate:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from svp_jax.errors import UserError
@@ -36,19 +37,23 @@ class RenderOptions:
     eta: float = 0.0
     """Fresh noise per step: 0 = DDIM, 1 = as much as DDPM."""
     current: float | None = None
-    """Temporal weight of the current frame; the avatar's where not given, as for the next three."""
+    """Temporal weight of the current frame; the avatar's where not given, as for the next four."""
     previous: float | None = None
     """Temporal weight of the previous frame."""
     noise: float | None = None
     """Temporal weight of the noise."""
     tau: float | None = None
     """When the previous frame is mixed in: 0 = the first, noisiest step, 1 = the last."""
+    tau_end: float | None = None
+    """Mixes it in at all steps from tau to here; at one step only where neither this nor the avatar says more."""
     noise_per_frame: bool = False
     """Start every frame from its own noise, not all from the same."""
     seed: int = 0
     """Seed of all noise."""
     chunk: int = 16
     """At most this many frames at a time on the device."""
+    base: Path | None = None
+    """Where the avatar's base lies now; where it lay in training if not given."""
     force: bool = False
     """Replace a finished result."""
 
@@ -62,6 +67,7 @@ class RenderOptions:
         for name in ("current", "previous", "noise"):
             _check(name, getattr(self, name), -math.inf, math.inf)
         _check("tau", self.tau, 0, 1)
+        _check("tau-end", self.tau_end, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
         if self.negative_prompt and self.guidance == 1:

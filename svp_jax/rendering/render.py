@@ -16,8 +16,17 @@ from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import details_condition, outlines_condition, window_indices
 from svp_jax.face.labels import colorize, decode
-from svp_jax.manifest import check_output, staged_folder, write_manifest
+from svp_jax.manifest import (
+    FILE_NAMES,
+    check_output,
+    read_manifest,
+    sha256_file,
+    sha256_folder,
+    staged_folder,
+    write_manifest,
+)
 from svp_jax.rendering.chunks import Plan, plan_frames
+from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.stages import StageSampler
 from svp_jax.rendering.writer import RenderWriter
@@ -44,15 +53,17 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
     check_output(out, options.force)
     driver = open_capture(driver_folder)
     plan = plan_frames(driver, options.frames)
+    manifest = read_manifest(avatar_folder, "avatar")
+    check_fit(Path(avatar_folder), manifest, driver, options)
+    temporal = _temporal_settings(manifest, options)
     seconds = Stopwatch()
     with seconds("load"):
-        avatar = load_avatar(avatar_folder)
-        _check_fit(avatar, driver, options)
-        temporal = _temporal_settings(avatar, options)
+        avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options))
         outlines, details = _samplers(avatar, plan, options, temporal)
     with staged_folder(out, options.force) as folder:
         _render_frames(folder, driver, plan, options.chunk, outlines, details, _window(avatar), seconds)
-        write_manifest(folder, "render", _manifest(avatar, driver, plan, options, temporal, seconds))
+        body = _manifest(avatar, driver, plan, options, temporal, seconds)
+        write_manifest(folder, "render", body | {"files": content_hashes(folder)})
     return Path(out)
 
 
@@ -77,18 +88,32 @@ def _render_frames(
                 if outlines is None:
                     parsing = driver.parsing(frames)
                 else:
-                    maps = np.asarray(outlines(windows_of(driver, frames, window), frames, starts)[1])
+                    maps = _sampled(outlines, "outlines", windows_of(driver, frames, window), frames, starts)
                     parsing = np.stack([colorize(decode(image)) for image in maps])
             pictures = None
             if details is not None:
                 with seconds("details"):
                     condition = details_condition(parsing, driver.geometry(frames), driver.iris(frames))
-                    pictures = np.asarray(details(condition, frames, starts)[1])
+                    pictures = _sampled(details, "details", condition, frames, starts)
             with seconds("write"):
                 writer.write(frames, parsing, pictures)
             progress.update(len(frames))
         with seconds("write"):
             writer.finish()
+
+
+def _sampled(
+    sampler: StageSampler, stage: str, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray
+) -> np.ndarray:
+    """The stage's pictures uint8 [n, S, S, 3]; UserError where the denoising has diverged."""
+    latents, pictures = sampler(condition, frames, starts)
+    broken = ~np.isfinite(np.asarray(latents)).all(axis=(1, 2, 3))
+    if broken.any():
+        raise UserError(
+            f"the {stage} stage gives numbers that are not finite at frame {frames[broken.argmax()]} of the driver; "
+            "its training may have diverged, or a temporal weight, --guidance or --strength is too large"
+        )
+    return np.asarray(pictures)
 
 
 def windows_of(driver: Capture, frames: np.ndarray, window: int) -> np.ndarray:
@@ -125,26 +150,13 @@ def _samplers(
         if options.guidance > 1:
             prompts = [options.negative_prompt, *prompts]
         details = StageSampler(
-            (stage.controlnet, avatar.base.unet if options.unet == "base" else stage.unet, avatar.vae),
+            (stage.controlnet, stage.unet, avatar.vae),
             encode_prompts(avatar.base, prompts),
             strength=options.strength,
             guidance=options.guidance,
             **common,
         )
     return outlines, details
-
-
-def _check_fit(avatar: Avatar, driver: Capture, options: RenderOptions) -> None:
-    size = avatar.manifest["capture"]["size"]
-    if driver.size != size:
-        raise UserError(
-            f"{driver.folder} has {driver.size} x {driver.size} pixels, {avatar.folder} was trained on "
-            f"{size} x {size}; prepare the driver's video with --size {size}"
-        )
-    if options.maps == "stage1" and "outlines" not in avatar.stages:
-        raise UserError(f"{avatar.folder} has no outlines stage; train it, or give --maps driver")
-    if options.stage == "both" and "details" not in avatar.stages:
-        raise UserError(f"{avatar.folder} has no details stage; train it, or give --stage outlines")
 
 
 def _prompt(avatar: Avatar, options: RenderOptions) -> str:
@@ -155,10 +167,14 @@ def _window(avatar: Avatar) -> int:
     return avatar.manifest["condition"]["outlines"]["window"]
 
 
-def _temporal_settings(avatar: Avatar, options: RenderOptions) -> dict[str, float]:
+def _temporal_settings(manifest: dict, options: RenderOptions) -> dict[str, float]:
     """The avatar's temporal weights, but for those that the options give."""
-    given = {name: getattr(options, name) for name in ("current", "previous", "noise", "tau")}
-    return avatar.manifest["temporal"] | {name: value for name, value in given.items() if value is not None}
+    given = {name: getattr(options, name) for name in ("current", "previous", "noise", "tau", "tau_end")}
+    settings = manifest["temporal"] | {name: value for name, value in given.items() if value is not None}
+    tau, tau_end = settings["tau"], settings.get("tau_end")
+    if tau_end is not None and tau_end < tau:
+        raise UserError(f"--tau-end {tau_end}: allowed are {tau} (--tau, else the avatar's) to 1")
+    return settings
 
 
 def _manifest(
@@ -167,9 +183,10 @@ def _manifest(
     return {
         "avatar": str(avatar.folder.resolve()),
         "avatar_sha256": avatar.manifest["manifest_sha256"],
+        "base": {"path": str(avatar.base.folder.resolve()), "sha256": avatar.base.sha256},
         "driver": str(driver.folder.resolve()),
         "driver_sha256": driver.manifest["manifest_sha256"],
-        "settings": {key: value for key, value in asdict(options).items() if key != "force"},
+        "settings": {key: value for key, value in asdict(options).items() if key not in ("force", "base")},
         "prompt": _prompt(avatar, options),
         "temporal": temporal,
         "size": driver.size,
@@ -182,6 +199,12 @@ def _manifest(
         "device": jax.devices()[0].device_kind,
         "versions": {name: metadata.version(name) for name in ("svp_jax", "jax", "flax")},
     }
+
+
+def content_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file and folder in the folder of a render, but for its manifest."""
+    parts = (path for path in sorted(folder.iterdir()) if path.name != FILE_NAMES["render"])
+    return {path.name: sha256_folder(path) if path.is_dir() else sha256_file(path) for path in parts}
 
 
 class Stopwatch:

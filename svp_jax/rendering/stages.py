@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.diffusion import Carry, Schedule, TemporalWeights, guide, sample_sequence
+from svp_jax.models.vae import to_uint8
 
 
 @partial(jax.jit, static_argnames=("networks",), donate_argnames=("noise", "carry"))
@@ -57,8 +58,7 @@ def sample_chunk(
     latents, carry = sample_sequence(predict, schedule, noise, condition, temporal, carry, starts, key)
 
     def picture(latent):
-        image = vae.decode(latent / vae.config.scaling_factor)[0]
-        return jnp.round(jnp.clip((image.astype(jnp.float32) + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+        return to_uint8(vae.decode(latent / vae.config.scaling_factor)[0])
 
     # One frame at a time: decoding is what needs the most memory.
     return latents, jax.lax.map(picture, latents), carry
@@ -94,11 +94,11 @@ class StageSampler:
         self.strength, self.guidance = np.float32(strength), np.float32(guidance)
         self.start_key, self.step_key = jax.random.split(jax.random.key(seed))
         self.noise_per_frame = noise_per_frame
-        self.channels = networks[1].config.in_channels
-        self.carry = None
+        self.channels, self.factor = networks[1].config.in_channels, networks[2].config.factor
+        self.carry, self.ended = None, False
 
     def __call__(self, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """The next chunk of n <= length frames.
+        """The next chunk of n <= length frames; one with n < length is the last.
 
         Args:
             condition: uint8 [n, H, W, C].
@@ -111,8 +111,12 @@ class StageSampler:
         count = len(condition)
         if not 1 <= count <= self.length:
             raise ValueError(f"condition has {count} frames, allowed are 1 to {self.length}")
+        if self.ended:
+            # What was filled up has gone through the carry: it is not the last frame's latent any more.
+            raise ValueError(f"condition comes after a chunk of less than {self.length} frames, which is the last")
+        self.ended = count < self.length
         fill = np.minimum(np.arange(self.length), count - 1)
-        shape = (1, condition.shape[1] // 8, condition.shape[2] // 8, self.channels)
+        shape = (1, condition.shape[1] // self.factor, condition.shape[2] // self.factor, self.channels)
         if self.carry is None:
             self.carry = jax.device_put(Carry.empty(shape))
         latents, pictures, self.carry = sample_chunk(

@@ -28,7 +28,6 @@ class RenderWriter:
     """
 
     def __init__(self, folder: Path, driver: Capture, span: range, *, result: bool, keep_maps: bool):
-        self._videos = contextlib.ExitStack()
         self.driver, self.span, self.next = driver, span, span.start
         self.maps_folder = folder / "parsing" if keep_maps else None
         if keep_maps:
@@ -38,9 +37,14 @@ class RenderWriter:
         self.captions = np.concatenate([caption(name, size) for name in self.panels], axis=1)
         # Before the first rendered frame there is nothing to hold.
         self.parsing = self.picture = np.zeros((size, size, 3), np.uint8)
-        self.avatar = self._open(folder / "avatar.mp4", size, size) if result else None
-        width = size * len(self.panels)
-        self.side_by_side = self._open(folder / "side_by_side.mp4", CAPTION_HEIGHT + size, width)
+        with contextlib.ExitStack() as videos:
+            self.avatar = None
+            if result:
+                self.avatar = videos.enter_context(self._open(folder / "avatar.mp4", size, size))
+            wide = self._open(folder / "side_by_side.mp4", CAPTION_HEIGHT + size, size * len(self.panels))
+            self.side_by_side = videos.enter_context(wide)
+            # Kept open from here on; an error above has closed what was open.
+            self._videos = videos.pop_all()
 
     def __enter__(self) -> "RenderWriter":
         return self
@@ -80,7 +84,7 @@ class RenderWriter:
         self.next = stop
 
     def _open(self, path: Path, height: int, width: int) -> VideoWriter:
-        video = VideoWriter(
+        return VideoWriter(
             path,
             self.driver.frame_rate,
             width,
@@ -89,7 +93,6 @@ class RenderWriter:
             audio_start=float(self.span.start / self.driver.frame_rate),
             metadata={"comment": COMMENT},
         )
-        return self._videos.enter_context(video)
 
 
 def caption(text: str, width: int) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_broken_tracking_is_refused(folder):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(UserError, match="is not a finished capture"):
+    with pytest.raises(UserError, match="gone: no such folder; give the folder of a capture"):
         open_capture(tmp_path / "gone")
 
 

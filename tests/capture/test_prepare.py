@@ -1,14 +1,19 @@
 import json
+import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from factories import file_size_limit
 
 from svp_jax.capture.capture import CaptureWriter, open_capture
 from svp_jax.capture.prepare import PrepareOptions, prepare
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
 from svp_jax.face.labels import LABEL_INDEX, decode, face_mask
+from svp_jax.face.parsers import SHIPPED
+from svp_jax.manifest import sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +27,6 @@ def run(shared, tmp_path_factory):
         if key not in finished:
             with pytest.MonkeyPatch.context() as patch, pytest.warns() as caught:
                 patch.setenv("SVP_MODELS", str(shared / "models"))
-                import warnings
-
                 warnings.warn("pytest.warns wants at least one", stacklevel=1)
                 capture = prepare(
                     shared / "videos" / name, folder / str(len(finished)), PrepareOptions(size=64, **options)
@@ -49,6 +52,14 @@ def test_clean_video(run, shared):
     # 27 black rows at the bottom are not part of the picture.
     assert quality["crop_pixels"] <= 485
     assert capture.damaged_files() == []
+    assert capture.manifest["models"] == {
+        name: sha256_file(folder / name)
+        for folder, name in (
+            (shared / "models", "face_landmarker.task"),
+            (shared / "models", "skin_clothes_hair_pan.onnx"),
+            (SHIPPED.parent, SHIPPED.name),
+        )
+    }
     assert "only 3.1 s" in (capture.folder / "quality.txt").read_text()
     overlay = open_video(capture.folder / "overlay.mp4")
     assert (overlay.width, overlay.height, overlay.announced) == (1024, 256, 78)
@@ -152,7 +163,8 @@ def test_part_with_sound_rate_and_prompt(run):
         "hdtf_a.mp4", start=1.0, seconds=1.0, frame_rate=Fraction(25, 2), test_fraction=0.0, prompt="a woman"
     )
     assert capture.frame_rate == Fraction(25, 2) and 12 <= capture.frame_count <= 13
-    assert capture.tracking()["source_time"].min() >= 1.0 and "left out" in warned[0]
+    # A rate that was asked for is no surprise.
+    assert capture.tracking()["source_time"].min() >= 1.0 and warned == []
     assert capture.audio_path is not None and len(capture.test_indices) == 0
     assert capture.manifest["prompt"] == "a woman"
     assert capture.manifest["settings"]["seconds"] == 1.0
@@ -171,6 +183,8 @@ def test_landmarks_only_warns(run):
         ({"test_fraction": 1.0}, "--test-fraction 1.0: allowed"),
         ({"smoothing": -1}, "--smoothing -1"),
         ({"seconds": 0}, "--seconds 0"),
+        ({"seconds": math.nan}, "--seconds nan: allowed are positive numbers"),
+        ({"seconds": math.inf}, "--seconds inf: allowed are positive numbers"),
         ({"frame_rate": Fraction(0)}, "--frame-rate 0"),
         ({"start": 50.0}, "no frame from --start 50.0"),
     ],
@@ -179,6 +193,27 @@ def test_bad_options_are_named(shared, tmp_path, monkeypatch, options, message):
     monkeypatch.setenv("SVP_MODELS", str(shared / "models"))
     with pytest.raises(UserError, match=message):
         prepare(shared / "videos" / "lp_d0.mp4", tmp_path / "cap", PrepareOptions(**{"size": 64, **options}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_long_part(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("SVP_MODELS", str(shared / "models"))
+    monkeypatch.setattr("svp_jax.capture.prepare.track", lambda *arguments: pytest.fail("tracked"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out .*file/cap: cannot write there \(Not a directory\)"):
+        prepare(shared / "videos" / "lp_d0.mp4", tmp_path / "file" / "cap", PrepareOptions(size=64))
+
+
+@pytest.mark.parametrize("limit", [3000, 20000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(shared, tmp_path, monkeypatch, limit):
+    """The smaller limit is met by an image, the larger by the overlay video."""
+    monkeypatch.setenv("SVP_MODELS", str(shared / "models"))
+    options = PrepareOptions(size=64, seconds=0.6, parser="landmarks")
+    with warnings.catch_warnings(), file_size_limit(limit):
+        warnings.simplefilter("ignore")
+        with pytest.raises(UserError, match=r"cannot write .*File too large") as error:
+            prepare(shared / "videos" / "lp_d0.mp4", tmp_path / "cap", options)
+    assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from factories import file_size_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def test_round_trip_keeps_frames_and_exact_rate(tmp_path, rate):
     images = pictures(12)
     write(tmp_path / "a.mp4", images, Fraction(rate), metadata={"comment": "made here", "svp_seed": "3"})
     video = open_video(tmp_path / "a.mp4")
-    assert (video.frame_rate, video.width, video.height, video.has_audio) == (Fraction(rate), 96, 64, False)
+    assert (video.frame_rate, video.width, video.height, video.zero) == (Fraction(rate), 96, 64, 0)
     times, frames = zip(*video.frames(), strict=True)
     assert len(frames) == 12 and video.damage is None
     np.testing.assert_allclose(times, [float(i / Fraction(rate)) for i in range(12)], atol=1e-4)
@@ -133,6 +134,94 @@ def test_sound_that_mp4_cannot_carry_is_encoded(tmp_path, shared):
     assert np.corrcoef(copied[100:], expected[:-100])[0, 1] < 0.8
 
 
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_times_count_from_the_first_frame(tmp_path, shared, name):
+    """Transport streams, and what was cut out of a longer recording, start anywhere."""
+    with av.open(str(shared / "videos" / "hdtf_a.mp4")) as source, av.open(str(tmp_path / name), "w") as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.pts += round(10 / packet.time_base)
+                packet.dts += round(10 / packet.time_base)
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    video = open_video(tmp_path / name)
+    assert video.zero == 10
+    times = [time for time, _ in video.frames(0.2, 0.4)]
+    np.testing.assert_allclose(times, [0.2, 0.24, 0.28, 0.32, 0.36], atol=1e-3)
+
+    start = float(video.zero) + 1
+    assert copy_audio(video.path, tmp_path / "shifted.mka", start, start + 1)
+    assert copy_audio(shared / "videos" / "hdtf_a.mp4", tmp_path / "straight.mka", 1, 2)
+    shifted, straight = (samples(tmp_path / f"{which}.mka", 2) for which in ("shifted", "straight"))
+    np.testing.assert_array_equal(shifted[:, 1024:], straight[:, 1024:])
+
+
+def test_expected_frames_are_those_of_the_part(shared):
+    video = open_video(shared / "videos" / "hdtf_a.mp4")
+    assert video.expected(0, float("inf")) == 200
+    assert video.expected(1, 2) == 25 and video.expected(7, 20) == 25 and video.expected(9, 10) == 0
+
+
+def write_pcm(path, seconds=2.0, rate=22050):
+    """A rising sine in a wav, and its samples."""
+    wave = (8000 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return wave
+
+
+def test_sound_that_is_encoded_is_complete(tmp_path):
+    wave = write_pcm(tmp_path / "tone.wav")
+    write(tmp_path / "a.mp4", pictures(60), audio=tmp_path / "tone.wav")
+    assert samples(tmp_path / "a.mp4", 9).shape[1] >= len(wave)
+
+
+def test_damaged_sound_ends_where_it_breaks(tmp_path, monkeypatch):
+    """As a decoder does that meets a broken packet of Vorbis or PCM."""
+    write_pcm(tmp_path / "tone.wav")
+    decode = av.container.InputContainer.decode
+
+    class Broken:
+        """A container whose decoding fails after the first frames."""
+
+        def __init__(self, container):
+            self.container = container
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def decode(self, stream):
+            for number, frame in enumerate(decode(self.container, stream)):
+                if number == 5:
+                    raise av.error.InvalidDataError(1, "Invalid data found")
+                yield frame
+
+    original = av.open
+
+    def opened(path, *arguments, **options):
+        container = original(path, *arguments, **options)
+        return Broken(container) if path.endswith(".wav") else container
+
+    monkeypatch.setattr(av, "open", opened)
+    write(tmp_path / "a.mp4", pictures(50), audio=tmp_path / "tone.wav")
+    monkeypatch.undo()
+    assert 0 < samples(tmp_path / "a.mp4", 9).shape[1] < 22050
+    assert open_video(tmp_path / "a.mp4").announced == 50
+
+
+@pytest.mark.parametrize("limit", [100, 3000])
+def test_a_disk_that_fills_up_leaves_no_file(tmp_path, limit):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 96, 3), np.uint8)
+    with file_size_limit(limit), pytest.raises(UserError, match=r"a\.mp4: cannot write \(File too large\)"):
+        write(tmp_path / "a.mp4", noise)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_sound_no_file(tmp_path, shared):
     assert not copy_audio(shared / "videos" / "lp_d0.mp4", tmp_path / "a.mka", 0, 1)
     assert not copy_audio(shared / "videos" / "hdtf_a.mp4", tmp_path / "a.mka", 100, 101)
@@ -166,7 +255,9 @@ def test_jitter_below_half_a_slot_maps_one_to_one(rate, shifts, start):
 def test_map_shows_what_is_on_screen(gaps):
     times = np.concatenate([[0], np.cumsum(gaps)]) / 1000
     frame_map = constant_rate_map(times, Fraction(25))
-    assert (frame_map[0] >= 0 and (np.diff(frame_map) >= 0).all() and frame_map[-1] == len(times) - 1) or len(gaps)
+    assert frame_map[0] >= 0 and (np.diff(frame_map) >= 0).all()
+    # The last frame is shown, but where the middle of the last slot is its very time.
+    assert frame_map[-1] == len(times) - 1 or abs(times[-1] - (len(frame_map) - 0.5) * 0.04) < 1e-9
     for slot, index in enumerate(frame_map):
         middle = (slot + 0.5) * 0.04
         assert times[index] <= middle + 1e-9

@@ -4,6 +4,7 @@ import yaml
 
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
+from svp_jax.face.model_files import look_up_model
 from svp_jax.face.parsers import (
     COARSE,
     SHIPPED,
@@ -30,8 +31,9 @@ def described(folder, **changes) -> str:
 
 def test_default_is_the_shipped_parser_and_it_sees_the_person(models, shared):
     _, frame = next(open_video(shared / "videos" / "hdtf_a.mp4").frames())
-    with open_parser(None) as (name, parser):
+    with open_parser(None) as (name, parser, files):
         scores = parser(frame, 128)
+    assert [path.name for path in files] == ["skin_clothes_hair_pan.yaml", "skin_clothes_hair_pan.onnx"]
     assert name == "skin_clothes_hair_pan" and scores.shape == (128, 128, len(COARSE))
     labels = scores.argmax(axis=-1)
     shares = [np.mean(labels == COARSE.index(part)) for part in ("skin", "clothes", "hair")]
@@ -43,7 +45,7 @@ def test_default_is_the_shipped_parser_and_it_sees_the_person(models, shared):
 def test_channel_order_matters(models, shared, tmp_path):
     _, frame = next(open_video(shared / "videos" / "hdtf_a.mp4").frames())
     size = {**yaml.safe_load(SHIPPED.read_text())["input"], "channels": "bgr"}
-    with open_parser(None) as (_, rgb), open_parser(described(tmp_path, input=size)) as (_, bgr):
+    with open_parser(None) as (_, rgb, _), open_parser(described(tmp_path, input=size)) as (_, bgr, _):
         np.testing.assert_allclose(bgr(frame[..., ::-1], 64), rgb(frame, 64), atol=1e-5)
         assert np.abs(bgr(frame, 64) - rgb(frame, 64)).max() > 0.1
 
@@ -57,10 +59,16 @@ def test_channel_order_matters(models, shared, tmp_path):
         ({"input": {"width": 512}}, "height is missing"),
         ({"model": "nowhere.onnx"}, r"nowhere\.onnx is not in"),
         ({"input": {"width": 100, "height": 100}}, "refuses it"),
+        ({"input": {"width": 0, "height": 512}}, "width is 0, allowed are whole numbers from 1"),
+        ({"input": {"width": 512, "height": 512, "mean": [0.5]}}, "mean has 1 numbers, 3 are needed"),
+        (
+            {"input": {"width": 512, "height": 512, "std": [1, 1, 0]}},
+            r"std is \[1.0, 1.0, 0.0\], allowed are .*above 0",
+        ),
     ],
 )
 def test_wrong_descriptions_are_named(models, tmp_path, changes, message):
-    with pytest.raises(UserError, match=message), open_parser(described(tmp_path, **changes)) as (_, parser):
+    with pytest.raises(UserError, match=message), open_parser(described(tmp_path, **changes)) as (_, parser, _):
         parser(np.zeros((64, 64, 3), np.uint8), 64)
 
 
@@ -84,10 +92,20 @@ def test_other_files_are_refused(models, tmp_path):
 def test_without_a_model_only_landmarks_are_left(tmp_path, monkeypatch):
     monkeypatch.setenv("SVP_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    with open_parser(None) as (name, parser):
-        assert name == "landmarks" and parser is None
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with open_parser(None) as (name, parser, files):
+        assert name == "landmarks" and parser is None and files == ()
     with pytest.raises(UserError, match=r"skin_clothes_hair_pan\.onnx is not in"):
         read_description(SHIPPED)
+
+
+def test_models_are_looked_for_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("SVP_MODELS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert look_up_model("some.task") is None
+    (tmp_path / "svp_jax").mkdir()
+    (tmp_path / "svp_jax" / "some.task").touch()
+    assert look_up_model("some.task") == tmp_path / "svp_jax" / "some.task"
 
 
 def test_activations():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -12,16 +13,17 @@ from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_png
 from svp_jax.capture.video import VideoWriter
 from svp_jax.errors import UserError
-from svp_jax.manifest import read_manifest, write_manifest
+from svp_jax.manifest import read_manifest, sha256_file, write_manifest
 from svp_jax.metrics import evaluate, mse, psnr, summary
 from svp_jax.metrics.baselines import (
     avatar_vae_folder,
     condition_signatures,
     mean_training_frame,
     nearest_training_frames,
-    vae_round_trips,
 )
+from svp_jax.metrics.score import means
 from svp_jax.metrics.sources import open_source, pair_frames
+from svp_jax.models.codec import round_trips
 from svp_jax.weights.folder import load_model
 
 RATE = Fraction(25)
@@ -52,12 +54,16 @@ def write_video(path, numbers, rate=RATE, size=64):
     return path
 
 
-def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, rate=RATE):
+def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, rate=RATE, driver="0" * 64):
     """A render whose pictures are the reference's own frames `shown`."""
     folder.mkdir()
     write_video(folder / "avatar.mp4", frames if shown is None else shown, rate)
+    made_from = read_manifest(avatar, "avatar") if avatar.exists() else {"manifest_sha256": None, "base": None}
     body = {
         "avatar": str(avatar),
+        "avatar_sha256": made_from["manifest_sha256"],
+        "base": made_from["base"],
+        "driver_sha256": driver,
         "frames": list(frames),
         "held": list(held),
         "shot_starts": list(shot_starts),
@@ -99,6 +105,7 @@ def test_report_scores_every_candidate_in_both_regions(report):
     for name, regions in manifest["scores"].items():
         for region in ("full", "face"):
             assert all(value is not None for value in regions[region].values()), (name, region)
+            assert regions[region]["psnr_infinite"] == 0
             per_frame = manifest["per_frame"][name][region]
             assert [value is None for value in per_frame["smoothness"]] == [True, False, True, False, False]
             for metric, values in per_frame.items():
@@ -129,8 +136,8 @@ def test_baselines_and_ceiling_are_what_they_say(report, capture, avatar):
     expected = [mse(*pair) for pair in zip(nearest, references, strict=True)]
     np.testing.assert_allclose(per_frame["nearest_frame"]["full"]["mse"], expected, rtol=1e-6)
 
-    vae = load_model(avatar_vae_folder(avatar))
-    decoded = np.stack(list(vae_round_trips(vae, opened.frames(indices)))) / 255
+    vae = load_model(read_manifest(avatar, "avatar")["base"]["path"] + "/vae")
+    decoded = np.stack(list(round_trips(vae, opened.frames(indices)))) / 255
     expected = [mse(*pair) for pair in zip(decoded, references, strict=True)]
     np.testing.assert_allclose(per_frame["vae_round_trip"]["full"]["mse"], expected, rtol=1e-4)
 
@@ -148,11 +155,11 @@ def test_nearest_frame_equals_a_search_by_hand_and_finds_itself(capture):
 
 
 def test_round_trips_do_not_depend_on_the_batch(avatar, capture):
-    vae = load_model(avatar_vae_folder(avatar))
+    vae = load_model(read_manifest(avatar, "avatar")["base"]["path"] + "/vae")
     images = open_capture(capture).frames(range(11))
-    together = np.stack(list(vae_round_trips(vae, images)))
+    together = np.stack(list(round_trips(vae, images)))
     assert together.shape == images.shape and together.dtype == np.uint8
-    alone = np.stack([next(vae_round_trips(vae, [image])) for image in images])
+    alone = np.stack([next(round_trips(vae, [image])) for image in images])
     assert np.abs(together.astype(int) - alone).max() <= 1  # another place in the batch may round otherwise
     mean, _ = vae.encode(images[:2] / np.float32(127.5) - 1)
     expected = np.clip((np.asarray(vae.decode(mean)) + 1) * 127.5, 0, 255)
@@ -189,7 +196,7 @@ def test_a_capture_against_itself_is_perfect_and_its_infinite_psnr_is_null(captu
     assert "Infinity" not in text and "NaN" not in text
     manifest = json.loads(text)
     result = manifest["scores"]["result"]["full"]
-    assert result == {"psnr": None, "ssim": 1, "mse": 0, "smoothness": 0}
+    assert result == {"psnr": None, "ssim": 1, "mse": 0, "smoothness": 0, "psnr_infinite": FRAMES - 1}
     assert manifest["protocol"]["frames_scored"] == FRAMES - 1
     assert manifest["protocol"]["frames_of_the_references_training_split"] == 24
     assert "no render" in manifest["left_out"]["vae_round_trip"]
@@ -251,7 +258,83 @@ def test_an_avatar_that_is_gone_is_a_reason_not_an_error(capture, tmp_path):
     render = make_render(tmp_path / "render", tmp_path / "gone", range(24, 30))
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
     assert list(manifest["scores"]) == ["result"]
-    assert all("gone is not a finished avatar" in reason for reason in manifest["left_out"].values())
+    assert all("gone: no such folder" in reason for reason in manifest["left_out"].values())
+
+
+def changed_copy(folder, kind, target, **changes):
+    """A copy of a finished folder with another manifest."""
+    shutil.copytree(folder, target)
+    manifest = read_manifest(target, kind)
+    write_manifest(target, kind, {k: v for k, v in manifest.items() if k != "manifest_sha256"} | changes)
+    return target
+
+
+def test_what_was_made_again_since_is_a_reason_not_a_baseline(capture, avatar, tmp_path):
+    other = changed_copy(avatar, "avatar", tmp_path / "avatar")
+    render = make_render(tmp_path / "render", other, range(24, 30))
+    changed_copy(avatar, "avatar", tmp_path / "again", prompt="trained again")
+    shutil.rmtree(other)
+    (tmp_path / "again").rename(other)
+    manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
+    assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame", "vae_round_trip"}
+    assert all("is not the one that was rendered any more" in reason for reason in manifest["left_out"].values())
+
+
+def test_a_training_capture_that_was_made_again_is_no_baseline(capture, avatar, tmp_path):
+    training = {"path": str(make_capture(tmp_path / "training", 12)), "manifest_sha256": "1" * 64, "size": 64}
+    other = changed_copy(avatar, "avatar", tmp_path / "avatar", capture=training)
+    render = make_render(tmp_path / "render", other, range(24, 30))
+    manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
+    assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame"}
+    assert "training is not the one that the avatar was trained on" in manifest["left_out"]["mean_frame"]
+
+
+def test_the_vae_is_the_avatars_own_or_lies_where_the_render_found_the_base(avatar, tmp_path):
+    manifest = read_manifest(avatar, "avatar")
+    moved = shutil.copytree(manifest["base"]["path"], tmp_path / "moved")
+    render = {"avatar": str(avatar), "avatar_sha256": manifest["manifest_sha256"], "base": {"path": str(moved)}}
+    assert avatar_vae_folder(render) == moved / "vae"
+    tuned = changed_copy(avatar, "avatar", tmp_path / "tuned", vae_tuned=True)
+    sha256 = read_manifest(tuned, "avatar")["manifest_sha256"]
+    assert avatar_vae_folder({"avatar": str(tuned), "avatar_sha256": sha256}) == tuned / "vae"
+
+
+def test_a_render_as_reference_is_paired_by_the_drivers_frames(capture, avatar, tmp_path):
+    driver = read_manifest(capture, "capture")["manifest_sha256"]
+    whole = make_render(tmp_path / "whole", avatar, range(20, 30), held=(6,), shot_starts=(0, 7), driver=driver)
+    part = make_render(tmp_path / "part", avatar, range(24, 30), shot_starts=(0, 2), driver=driver)
+    manifest = read_manifest(evaluate(part, whole, tmp_path / "report"), "report")
+    protocol = manifest["protocol"]
+    assert protocol["reference_frames"] == [4, 5, 7, 8, 9] and protocol["subject_frames"] == [0, 1, 3, 4, 5]
+    assert protocol["frames_left_out"] == {"not rendered, since the driver has no face": 1}
+    # The same pictures, coded without loss.
+    assert manifest["scores"]["result"]["full"]["psnr_infinite"] == 5
+    assert manifest["reference"]["kind"] == "render" and set(manifest["left_out"]) == {
+        "nearest_frame",
+        "mean_frame",
+        "face",
+    }
+    # The other way round, frames of the subject are missing in the reference.
+    pairs = pair_frames(open_source(whole), open_source(part))
+    assert pairs.subject.tolist() == [4, 5, 7, 8, 9] and pairs.reference.tolist() == [0, 1, 3, 4, 5]
+    assert pairs.left_out["not among the frames of the render part"] == 4
+    # The driver itself shows frame n at position n.
+    pairs = pair_frames(open_source(capture), open_source(part))
+    assert pairs.subject.tolist() == [24, 25, 27, 28, 29] and pairs.reference.tolist() == [0, 1, 3, 4, 5]
+
+
+def test_videos_are_recorded_with_their_hash(tmp_path):
+    video = write_video(tmp_path / "a.mp4", range(3))
+    manifest = read_manifest(evaluate(video, video, tmp_path / "report"), "report")
+    assert manifest["subject"]["video_sha256"] == sha256_file(video)
+
+
+def test_means_leave_out_what_is_not_finite_and_count_equal_pictures():
+    rows = {"psnr": [np.inf, 30.0, np.nan, 20.0], "mse": [0.0, 0.1, np.nan, 0.2]}
+    result = means({"full": {name: np.array(values) for name, values in rows.items()}})["full"]
+    assert result == {"psnr": 25.0, "mse": pytest.approx(0.1), "psnr_infinite": 1}
+    nothing = means({"full": {"psnr": np.array([np.inf, np.inf])}})["full"]
+    assert np.isnan(nothing["psnr"]) and nothing["psnr_infinite"] == 2
 
 
 @pytest.mark.parametrize(
@@ -264,7 +347,6 @@ def test_an_avatar_that_is_gone_is_a_reason_not_an_error(capture, tmp_path):
         ("exists", "add --force"),
         ("no such", "no such video file"),
         ("no kind", "no finished render or capture"),
-        ("render as reference", "must be a capture or a video"),
         ("no pictures", r"has no avatar\.mp4"),
         ("other count", r"has 5 frames, render\.json 6"),
     ],
@@ -286,8 +368,6 @@ def test_bad_input_is_named_and_leaves_nothing(case, message, capture, avatar, t
         (out / "note.txt").write_text("mine")
     elif case == "no kind":
         subject.mkdir()
-    elif case == "render as reference":
-        reference = make_render(subject, avatar, range(24, 30))
     elif case == "no pictures":
         make_render(subject, avatar, range(24, 30))
         (subject / "avatar.mp4").unlink()

@@ -54,7 +54,10 @@ def test_attention_is_the_same_on_every_backend(causal, monkeypatch):
 
     def output_and_gradients():
         # Not jitted and a new function each time: nothing is cached between the backends.
-        loss = lambda q, k, v: (attend(q, k, v, heads=3, causal=causal) * weight).sum()  # noqa: E731
+
+        def loss(q, k, v):
+            return (attend(q, k, v, heads=3, causal=causal) * weight).sum()
+
         return attend(query, key, value, heads=3, causal=causal), *jax.grad(loss, (0, 1, 2))(query, key, value)
 
     on_cpu = output_and_gradients()
@@ -64,7 +67,9 @@ def test_attention_is_the_same_on_every_backend(causal, monkeypatch):
 
 
 def test_parameters_start_as_in_pytorch_inside_jit_and_outside():
-    make = lambda: Conv(50, 40, 3, dtype=jnp.float32, rngs=nnx.Rngs(0)).kernel  # noqa: E731
+    def make():
+        return Conv(50, 40, 3, dtype=jnp.float32, rngs=nnx.Rngs(0)).kernel
+
     for kernel in (make()[...], jax.jit(lambda: make()[...])()):
         bound = (9 * 50) ** -0.5
         assert kernel.min() >= -bound and kernel.max() <= bound

@@ -54,7 +54,10 @@ def pair(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     torch_unet, torch_controlnet = reference.unet(config), reference.controlnet(encoder_part(config))
     rng = np.random.default_rng(0)
-    normal = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
+
+    def normal(*shape):
+        return rng.standard_normal(shape, np.float32)
+
     return SimpleNamespace(
         name=request.param,
         torch_unet=torch_unet,

@@ -30,6 +30,11 @@ def test_values_out_of_range(wrong):
         RenderOptions(**wrong)
 
 
+def test_flags_are_named_as_they_are_typed():
+    with pytest.raises(UserError, match=r"^--tau-end 1\.5: allowed are 0 to 1"):
+        RenderOptions(tau_end=1.5)
+
+
 def test_limits_are_allowed():
     RenderOptions(steps=1, chunk=1, seed=2**32 - 1, guidance=1, strength=0, eta=1, tau=1, current=0, previous=-1)
 

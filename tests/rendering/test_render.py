@@ -1,23 +1,33 @@
 """`render` from folders to folder."""
 
 import json
+import shutil
 import warnings
+from pathlib import Path
 
 import av
+import jax
 import numpy as np
 import pytest
-from factories import make_avatar, make_capture
+from factories import file_size_limit, make_avatar, make_capture
+from safetensors.numpy import load_file, save_file
 
 from svp_jax.capture.capture import open_capture
-from svp_jax.capture.images import read_png
+from svp_jax.capture.images import read_png, read_pngs
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import OUTLINES_WINDOW, outlines_condition
 from svp_jax.face.labels import PALETTE
-from svp_jax.manifest import read_manifest
+from svp_jax.manifest import read_manifest, sha256_file, sha256_folder
 from svp_jax.rendering import render as render_module
 from svp_jax.rendering import stages
+from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render, windows_of
+from svp_jax.rendering.writer import CAPTION_HEIGHT
+from svp_jax.weights import avatar as weights_avatar
+from svp_jax.weights import base as weights_base
+from svp_jax.weights.avatar import load_avatar
+from svp_jax.weights.folder import load_model
 
 FAST = {"steps": 2, "frames": "all", "chunk": 3}
 
@@ -131,9 +141,96 @@ def test_text_of_morphing_reaches_the_second_stage_alone(usual, run):
         np.testing.assert_array_equal(read_png(path), read_png(out / "parsing" / path.name))
 
 
-def test_drivers_own_maps(run, tmp_path):
+def test_drivers_own_maps(run, driver_folder):
     out, _, _ = run(maps="driver", frames="1:4")
     assert not (out / "parsing").exists()
+    with av.open(str(out / "side_by_side.mp4")) as container:
+        rows = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    panels = np.stack(rows)[:, CAPTION_HEIGHT:, 128:192].astype(int)
+    own = open_capture(driver_folder).parsing(range(1, 4))
+    # The disc of each frame's own map is where it should be, as near as coding leaves it.
+    assert np.abs(panels - own).mean() < 6 < np.abs(panels - own[::-1]).mean()
+
+
+def test_outputs_are_recorded_with_their_hashes(usual):
+    out, manifest, _ = usual
+    assert set(manifest["files"]) == {"avatar.mp4", "parsing", "side_by_side.mp4"}
+    assert manifest["files"]["avatar.mp4"] == sha256_file(out / "avatar.mp4")
+    assert manifest["files"]["parsing"] == sha256_folder(out / "parsing")
+
+
+def test_a_base_that_has_moved_is_given(base_folder, driver_folder, tmp_path):
+    there, here = shutil.copytree(base_folder, tmp_path / "there"), tmp_path / "here"
+    avatar = make_avatar(tmp_path / "avatar", there)
+    there.rename(here)
+    with pytest.raises(UserError, match=r"needs its base, which lay in .*there; say with --base where it is"):
+        render(avatar, driver_folder, tmp_path / "out", RenderOptions(**FAST))
+    render(avatar, driver_folder, tmp_path / "out", RenderOptions(steps=2, frames="1:2", base=here))
+    assert read_manifest(tmp_path / "out", "render")["base"]["path"] == str(here)
+
+
+def test_a_range_of_steps_mixes_more(run):
+    one, _, _ = run(tau=0.0)
+    both, manifest, _ = run(tau=0.0, tau_end=1.0)
+    assert manifest["temporal"]["tau_end"] == 1.0
+    first, second = (read_pngs(folder / "parsing", [2, 3, 4]) for folder in (one, both))
+    assert (first != second).any()
+
+
+def test_only_the_networks_that_are_needed_are_opened(avatar_folder, monkeypatch):
+    loaded = []
+
+    def noted(folder, dtype):
+        loaded.append(f"{folder.parent.name}/{folder.name}")
+        return load_model(folder, dtype)
+
+    for module in (weights_avatar, weights_base):
+        monkeypatch.setattr(module, "load_model", noted)
+    for settings, needed in (
+        ({"stage": "outlines"}, ["outlines/controlnet", "outlines/unet"]),
+        ({"maps": "driver"}, ["details/controlnet", "details/unet"]),
+        ({"maps": "driver", "unet": "base"}, ["base/unet", "details/controlnet"]),
+    ):
+        loaded.clear()
+        options = RenderOptions(**FAST, **settings)
+        load_avatar(avatar_folder, stages=stage_unets(options))
+        assert sorted(loaded) == sorted(["base/text_encoder", "base/vae", *needed])
+
+
+class TestFit:
+    """What the avatar was trained on against the driver, without rendering."""
+
+    def check(self, manifest, driver_folder, **options):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_fit(Path("avatar"), manifest, open_capture(driver_folder), RenderOptions(**FAST, **options))
+        return [str(warning.message) for warning in caught]
+
+    @pytest.fixture
+    def manifest(self, avatar_folder):
+        return read_manifest(avatar_folder, "avatar")
+
+    def test_other_face_model(self, manifest, driver_folder):
+        manifest["capture"]["face_model"] = "mediapipe"
+        with pytest.raises(UserError, match=r"driver was made with the face model synthetic, avatar .* on mediapipe"):
+            self.check(manifest, driver_folder)
+        manifest["capture"]["face_model"] = "synthetic"
+        assert self.check(manifest, driver_folder) == []
+
+    def test_other_parser(self, manifest, driver_folder):
+        manifest["capture"]["parser"] = "landmarks"
+        (text,) = self.check(manifest, driver_folder, maps="driver")
+        assert "of the parser synthetic, avatar was trained on those of landmarks" in text
+        assert self.check(manifest, driver_folder) == []
+
+    @pytest.mark.parametrize("part, warned", [("all", True), ("decoder", False), ("none", False)])
+    def test_tuned_encoder_and_the_bases_unet(self, manifest, driver_folder, part, warned):
+        manifest["config"] = {"vae": {"trainable": part}}
+        assert self.check(manifest, driver_folder) == []
+        texts = self.check(manifest, driver_folder, unet="base")
+        assert [("its details stage runs with the base's UNet" in text) for text in texts] == [True] * warned
+        manifest["stages"]["outlines"]["trainable"] = "locked"
+        assert len(self.check(manifest, driver_folder)) == warned
 
 
 def test_outlines_alone(avatar_folder, driver_folder, usual, tmp_path):
@@ -182,7 +279,7 @@ class TestErrors:
         self.fails(avatar_folder, driver_folder, tmp_path / "out", "--frames 3:13: .* frames 0:12", frames="3:13")
 
     def test_no_capture(self, avatar_folder, tmp_path):
-        self.fails(avatar_folder, tmp_path / "nothing", tmp_path / "out", "not a finished capture")
+        self.fails(avatar_folder, tmp_path / "nothing", tmp_path / "out", "nothing: no such folder")
 
     def test_taken_output(self, avatar_folder, driver_folder, tmp_path):
         out = tmp_path / "out"
@@ -193,6 +290,29 @@ class TestErrors:
         assert (out / "mine").read_text() == "kept"
         render(avatar_folder, driver_folder, out, RenderOptions(**FAST, force=True))
         assert json.loads((out / "render.json").read_text())["kind"] == "render" and not (out / "mine").exists()
+
+    def test_weights_that_diverged(self, avatar_folder, driver_folder, tmp_path):
+        avatar = shutil.copytree(avatar_folder, tmp_path / "avatar")
+        weights = avatar / "details" / "unet" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(weights)
+        tensors["conv_out.bias"] = tensors["conv_out.bias"] + np.float32(np.nan)
+        save_file(tensors, weights)
+        message = "the details stage gives numbers that are not finite at frame 1 of the driver"
+        self.fails(avatar, driver_folder, tmp_path / "out", message)
+
+    def test_range_that_ends_before_it_starts(self, avatar_folder, driver_folder, tmp_path):
+        message = r"--tau-end 0\.2: allowed are 0\.5 \(--tau, else the avatar's\) to 1"
+        self.fails(avatar_folder, driver_folder, tmp_path / "out", message, tau_end=0.2)
+
+    @pytest.mark.parametrize("limit", [100, 3000])
+    def test_full_disk(self, avatar_folder, driver_folder, tmp_path, limit):
+        # The compilation cache is a file, too.
+        jax.config.update("jax_enable_compilation_cache", False)
+        try:
+            with file_size_limit(limit):
+                self.fails(avatar_folder, driver_folder, tmp_path / "out", r"cannot write .*File too large")
+        finally:
+            jax.config.update("jax_enable_compilation_cache", True)
 
     def test_interrupted(self, avatar_folder, driver_folder, tmp_path, monkeypatch):
         def full(*arguments):

@@ -143,10 +143,14 @@ def test_noise_is_shared_or_by_frame():
     assert abs(float(own.mean())) < 0.15 and abs(float(own.std()) - 1) < 0.1
 
 
-def test_too_long_a_chunk(avatar):
+def test_chunks_that_do_not_fit(avatar):
+    stage = avatar.stages["details"]
+    schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS)
+    text = encode_prompts(avatar.base, ["a person"])
+    sampler = StageSampler((stage.controlnet, stage.unet, avatar.vae), text, schedule, TEMPORAL, length=3)
     with pytest.raises(ValueError, match="condition has 5 frames, allowed are 1 to 3"):
-        stage = avatar.stages["details"]
-        schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS)
-        text = encode_prompts(avatar.base, ["a"])
-        sampler = StageSampler((stage.controlnet, stage.unet, avatar.vae), text, schedule, TEMPORAL, length=3)
         sampler(CONDITION, np.arange(FRAMES), np.zeros(FRAMES, bool))
+    sampler(CONDITION[:2], np.arange(2), np.zeros(2, bool))
+    # The filled-up frame has gone through the carry.
+    with pytest.raises(ValueError, match="after a chunk of less than 3 frames, which is the last"):
+        sampler(CONDITION[2:5], np.arange(2, 5), np.zeros(3, bool))

@@ -6,6 +6,7 @@ import pytest
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_png
+from svp_jax.errors import UserError
 from svp_jax.rendering.writer import CAPTION_HEIGHT, COMMENT, RenderWriter, caption
 
 
@@ -86,6 +87,13 @@ def test_an_error_leaves_no_video(driver, tmp_path):
         writer.write(np.array([3]), flat(50), flat(80))
         raise RuntimeError("stop")
     assert list(tmp_path.glob("*.mp4")) == []
+
+
+def test_an_error_while_opening_closes_what_is_open(driver, tmp_path):
+    (tmp_path / "side_by_side.partial.mp4").mkdir()
+    with pytest.raises(UserError, match=r"side_by_side\.mp4: cannot write"):
+        RenderWriter(tmp_path, driver, range(3, 5), result=True, keep_maps=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["side_by_side.partial.mp4"]
 
 
 @pytest.mark.parametrize("width", [64, 128, 512])

@@ -19,22 +19,27 @@ from svp_jax.models.controlnet import controlnet_from_unet
 from svp_jax.training import loop
 from svp_jax.training.loop import fit
 from svp_jax.training.stage import stage_loss
+from svp_jax.training.train import _optimizer_settings
 from svp_jax.training.trainable import stage_rules
 from svp_jax.weights.folder import load_model
+
+SCALE = 0.18215  # the default of AutoencoderKL
 
 
 def test_it_overfits_one_batch(base_folder, tmp_path):
     """Four pictures that only their conditions tell apart: at the end the prediction is much better."""
     unet = load_model(base_folder / "unet")
-    models = {"controlnet": controlnet_from_unet(unet, 9, nnx.Rngs(0)), "unet": unet}
+    models = {"controlnet": controlnet_from_unet(unet, 9, nnx.Rngs(0), (16,) * 4), "unet": unet}
     flat = np.array([40, 100, 160, 220], np.uint8)[:, None, None, None]
     batch = {
-        "mean": (flat.astype(np.float32) - 128) / 64 * np.ones((1, 8, 8, 4), np.float32),
+        "mean": (flat.astype(np.float32) - 128) / 64 / SCALE * np.ones((1, 8, 8, 4), np.float32),
         "std": np.full((4, 8, 8, 4), 0.01, np.float32),
         "condition": flat * np.ones((1, 64, 64, 9), np.uint8),
         "text": np.zeros((4, 77, ENCODER["cross_attention_dim"]), np.float32),
     }
-    loss_of = stage_loss(TrainingSchedule.from_config(SCHEDULER), 1.0, None)
+    # All that is compiled in is as in `training_run`, whose compilation serves here too.
+    config = training_run.CONFIG
+    loss_of = stage_loss(TrainingSchedule.from_config(SCHEDULER), SCALE, None)
 
     @jax.jit
     def measure(parameters):
@@ -45,11 +50,9 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     graph, parameters = nnx.split(models)
     before = float(measure(parameters))
     trained = fit(
-        "toy", models, stage_rules("unlocked", 1.0), loss_of, lambda step: batch, tmp_path,
-        steps=60, batch_size=4, seed=0, save_every=60, preview_every=60, preview=lambda step, models: None,
-        optimizer_settings={
-            "learning_rate": 5e-3, "warmup_steps": 5, "decay": "constant", "clip_norm": 1.0, "weight_decay": 0.0,
-        },
+        "toy", models, stage_rules("unlocked", 0.5), loss_of, lambda step: batch, tmp_path,
+        steps=200, batch_size=4, seed=0, save_every=200, preview_every=200, preview=lambda step, models: None,
+        optimizer_settings=_optimizer_settings(config, config.details.learning_rate),
     )  # fmt: skip
     after = float(measure(nnx.split(trained)[1]))
     print(f"loss of an overfitted batch: {before:.4f} -> {after:.4f}")

@@ -6,11 +6,13 @@ import shutil
 import pytest
 import torch_reference as reference
 from factories import make_tokenizer
+from safetensors.numpy import load_file, save_file
 from torch_reference import difference, diffusers, transformers
 
 from svp_jax.errors import UserError
 from svp_jax.weights.base import encode_prompts, load_base
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 TEXT = reference.TEXT1 | {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
 
 
@@ -85,9 +87,31 @@ def test_hash_is_over_the_used_files(base, copy):
     (copy / "safety_checker").mkdir()
     (copy / "safety_checker" / "model.safetensors").write_bytes(b"not looked at")
     assert load_base(copy).sha256 == base.sha256
+    # Variants that a download brings along are not in use either.
+    for name in ("non_ema", "fp16"):
+        shutil.copy(copy / "unet" / WEIGHTS, (copy / "unet" / WEIGHTS).with_suffix(f".{name}.safetensors"))
+    assert load_base(copy).sha256 == base.sha256
     path = copy / "scheduler" / "scheduler_config.json"
     path.write_text(path.read_text() + "\n")
     assert load_base(copy).sha256 != base.sha256
+
+
+def test_hash_follows_the_weights(base, copy):
+    path = copy / "vae" / WEIGHTS
+    tensors = load_file(path)
+    tensors["quant_conv.bias"] = tensors["quant_conv.bias"] + 1
+    save_file(tensors, path)
+    assert load_base(copy, networks=()).sha256 != base.sha256
+
+
+def test_only_the_networks_that_are_asked_for_are_loaded(copy):
+    opened = load_base(copy, networks=("vae",))
+    assert opened.unet is None and opened.text_encoder is None and opened.vae is not None
+    # What is not loaded is not read, but its config is.
+    (copy / "unet" / WEIGHTS).write_bytes(b"broken")
+    load_base(copy, networks=("vae",))
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        load_base(copy)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +138,7 @@ def test_what_is_wrong_with_a_base_is_said_in_one_line(copy, spoil, message):
 def test_a_single_file_is_no_base(tmp_path):
     file = tmp_path / "model.ckpt"
     file.write_bytes(b"")
-    with pytest.raises(UserError, match=r"is a file.*svp convert"):
+    with pytest.raises(UserError, match=r"is a file.*from_single_file"):
         load_base(file)
 
 

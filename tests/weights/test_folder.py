@@ -75,7 +75,10 @@ def test_what_we_save_is_what_its_own_library_saved(folders, tmp_path, name):
 def test_a_model_changed_here_gives_the_same_output_there(folders, tmp_path):
     """As after training: parameters that no library has saved before."""
     vae = svp_jax.load_model(folders["vae"][0])
-    noisy = lambda x: x + 0.05 * np.random.default_rng(0).standard_normal(x.shape, np.float32)  # noqa: E731
+
+    def noisy(x):
+        return x + 0.05 * np.random.default_rng(0).standard_normal(x.shape, np.float32)
+
     nnx.update(vae, jax.tree.map(noisy, nnx.state(vae)))
     svp_jax.save_model(vae, tmp_path)
     image = np.random.default_rng(1).uniform(-1, 1, (1, 32, 64, 3)).astype(np.float32)
@@ -115,6 +118,15 @@ def test_what_does_not_fit_into_float16_is_refused_and_nothing_is_left(folders, 
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="dtype is int32"):
         svp_jax.save_model(model, tmp_path / "out", jnp.int32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(folders, tmp_path, value):
+    model = svp_jax.load_model(folders["text"][0])
+    model.layers[0].fc1.bias[...] = model.layers[0].fc1.bias[...].at[0].set(value)
+    with pytest.raises(UserError, match=r"layers\.0\.mlp\.fc1\.bias holds numbers that are not finite"):
+        svp_jax.save_model(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_no_other(folders, tmp_path, monkeypatch):

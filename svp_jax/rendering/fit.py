@@ -1,0 +1,65 @@
+"""Whether an avatar, a driver and the settings of a render go together."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from svp_jax.capture.capture import Capture
+from svp_jax.errors import UserError
+from svp_jax.rendering.options import RenderOptions
+
+
+def stage_unets(options: RenderOptions) -> dict[str, Literal["tuned", "base"]]:
+    """The stages that a render runs, each with the UNet that it takes."""
+    unets = {}
+    if options.maps == "stage1":
+        unets["outlines"] = "tuned"
+    if options.stage == "both":
+        unets["details"] = options.unet
+    return unets
+
+
+def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOptions) -> None:
+    """Compares what `avatar` was trained on, as its `manifest` says, with the driver and the settings.
+
+    Warns where they go together badly: other parsing maps, or a UNet that does not know the tuned VAE's latents.
+
+    Raises:
+        UserError: another size or face model, or a stage that is needed and not trained.
+    """
+    trained_on = manifest["capture"]
+    if driver.size != trained_on["size"]:
+        size = trained_on["size"]
+        raise UserError(
+            f"{driver.folder} has {driver.size} x {driver.size} pixels, {avatar} was trained on "
+            f"{size} x {size}; prepare the driver's video with --size {size}"
+        )
+    face_model, parser = trained_on.get("face_model"), trained_on.get("parser")
+    if face_model is not None and driver.manifest["face_model"] != face_model:
+        raise UserError(
+            f"{driver.folder} was made with the face model {driver.manifest['face_model']}, {avatar} was trained on "
+            f"{face_model}; give a driver with that face model"
+        )
+    if options.maps == "driver" and parser is not None and driver.manifest["parser"] != parser:
+        warnings.warn(
+            f"the parsing maps of {driver.folder} are of the parser {driver.manifest['parser']}, {avatar} was trained "
+            f"on those of {parser}; prepare the driver with that parser, or leave --maps driver out",
+            stacklevel=3,
+        )
+    if options.maps == "stage1" and "outlines" not in manifest["stages"]:
+        raise UserError(f"{avatar} has no outlines stage; train it, or give --maps driver")
+    if options.stage == "both" and "details" not in manifest["stages"]:
+        raise UserError(f"{avatar} has no details stage; train it, or give --stage outlines")
+    if manifest["config"].get("vae", {}).get("trainable") == "all":
+        _warn_of_foreign_latents(avatar, manifest, stage_unets(options))
+
+
+def _warn_of_foreign_latents(avatar: Path, manifest: dict, unets: dict[str, str]) -> None:
+    """A VAE that was tuned with its encoder makes latents that the base's own UNet has never seen."""
+    for name, unet in unets.items():
+        if unet == "base" or manifest["stages"][name]["trainable"] == "locked":
+            warnings.warn(
+                f"{avatar} has a VAE of its own, encoder included, but its {name} stage runs with the base's UNet, "
+                "which does not know its latents: expect wrong colours; train with the VAE's decoder alone",
+                stacklevel=4,
+            )
