@@ -90,8 +90,8 @@ def _fraction(text: str | None) -> Fraction | None:
 
 def train(
     capture: _path("CAPTURE"),
+    base: str,
     out: Path,
-    base: str = "tiny",
     config: _optional(Path, "PATH", "the values of TrainConfig") = None,
     stage: Literal["outlines", "details", "both"] = "both",
     steps: _optional(int, "INT", "the config's") = None,

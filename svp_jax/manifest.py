@@ -22,6 +22,8 @@ FILE_NAMES = {
     "report": "metrics.json",
 }
 CHECKSUM = "manifest_sha256"
+# What an unfinished training run was started with, in its partial folder.
+RUN = "run.json"
 
 
 def write_manifest(folder: Path, kind: str, body: dict) -> None:
@@ -124,6 +126,8 @@ def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path
     partial = check_output(out, force)
     try:
         if partial.exists() and not resume:
+            if (partial / RUN).exists():
+                raise UserError(f"{partial} is an unfinished training run; finish or remove it first")
             shutil.rmtree(partial)
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,11 +144,13 @@ def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path
 
 
 def check_output(out: Path, force: bool) -> Path:
-    """Raises UserError where `out` is taken and `force` is false; returns its partial folder's path."""
+    """The partial folder of `out`; UserError where `out` is taken, with `force` only by what is no result of ours."""
     out = Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not force:
             raise UserError(f"--out {out} exists; add --force to replace it, or choose another folder")
         if not out.is_dir():
             raise UserError(f"--out {out} is a file; a folder is written there, choose another name")
+        if not any((out / name).is_file() for name in FILE_NAMES.values()):
+            raise UserError(f"--out {out} holds no result of this program, so --force leaves it; choose another folder")
     return partial_folder(out)

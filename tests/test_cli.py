@@ -77,7 +77,7 @@ def test_help_of_all(svp):
     [
         ("demo", ["--out", "(default: 0)"]),
         ("prepare", ["VIDEO", "--size", "(default: 512)", "(default: 0.2)", "default: the video's own"]),
-        ("train", ["CAPTURE", "(default: tiny)", "(default: both)", "--save-every", "default: the config's"]),
+        ("train", ["CAPTURE", "--base STR", "(default: both)", "--save-every", "default: the config's"]),
         ("render", ["AVATAR DRIVER", "--steps", "(default: 20)", "--strength", "(default: 1.0)", "--tau"]),
         ("evaluate", ["SUBJECT REFERENCE", "(default: False)"]),
         ("inspect", ["PATH"]),
@@ -107,13 +107,22 @@ def test_as_a_module():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "c", "--out", "o", "--setps", "3"], "Unrecognized options: --setps, 3; perhaps you meant --steps"),
-        (["train", "c", "d", "--out", "o"], "Unrecognized options: d; see `svp train --help`"),
-        (["train", "c"], "Missing from svp train: --out PATH"),
+        (
+            ["train", "c", "--base", "tiny", "--out", "o", "--setps", "3"],
+            "Unrecognized options: --setps, 3; perhaps you meant --steps",
+        ),
+        (["train", "c", "d", "--base", "tiny", "--out", "o"], "Unrecognized options: d; see `svp train --help`"),
+        (["train", "c", "--base", "tiny"], "Missing from svp train: --out PATH"),
         (["render"], "AVATAR"),
-        (["train", "c", "--out", "o", "--steps", "few"], "Error parsing --steps: no type matching INT"),
+        (
+            ["train", "c", "--base", "tiny", "--out", "o", "--steps", "few"],
+            "Error parsing --steps: no type matching INT",
+        ),
         (["prepare", "v", "--out", "o", "--size", "1.5"], "--size"),
-        (["train", "c", "--out", "o", "--stage", "third"], "invalid choice 'third' for argument '--stage'"),
+        (
+            ["train", "c", "--base", "tiny", "--out", "o", "--stage", "third"],
+            "invalid choice 'third' for argument '--stage'",
+        ),
         (["prepare", "v", "--out", "o", "--frame-rate", "fast"], "--frame-rate fast: allowed are numbers"),
         (["render", "a", "d", "--out", "o", "--tau", "2"], "--tau 2.0: allowed are 0 to 1"),
     ],
@@ -126,7 +135,7 @@ def test_arguments_that_do_not_fit(fails, arguments, words):
     "arguments",
     [
         ["prepare", "{}/none.mp4", "--out", "{}/out"],
-        ["train", "{}/none", "--out", "{}/out"],
+        ["train", "{}/none", "--base", "tiny", "--out", "{}/out"],
         ["render", "{}/none", "{}/none", "--out", "{}/out"],
         ["evaluate", "{}/none", "{}/none", "--out", "{}/out"],
         ["inspect", "{}/none"],
@@ -148,7 +157,8 @@ def test_what_is_finished_is_not_overwritten(fails, tmp_path, capture_folder, co
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     inputs = [capture_folder] if command in ("prepare", "train") else [capture_folder, capture_folder]
-    message = fails(command, *inputs, "--out", tmp_path / "out")
+    base = ["--base", "tiny"] if command == "train" else []
+    message = fails(command, *inputs, *base, "--out", tmp_path / "out")
     assert message == f"--out {tmp_path / 'out'} exists; add --force to replace it, or choose another folder"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
@@ -157,7 +167,7 @@ def test_an_edited_manifest(fails, tmp_path, capture_folder):
     capture = shutil.copytree(capture_folder, tmp_path / "capture")
     path = capture / "capture.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": 512}))
-    for inputs in (["train", capture], ["evaluate", capture, capture]):
+    for inputs in (["train", capture, "--base", "tiny"], ["evaluate", capture, capture]):
         assert f"{path} was edited" in fails(*inputs, "--out", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["capture"]
 
@@ -278,16 +288,16 @@ def test_train_takes_the_preset_and_the_flags_over_it(svp, training, capture_fol
 
 
 def test_the_prompt_is_the_flags_else_the_captures_else_the_presets(svp, training, capture_folder, tmp_path):
-    command = ["train", capture_folder, "--out", tmp_path / "out"]
+    command = ["train", capture_folder, "--base", "tiny", "--out", tmp_path / "out"]
     svp(*command)
     assert training.args[3].prompt == TrainConfig().prompt
     svp(*command, "--prompt", "a man")
     assert training.args[3].prompt == "a man"
     told = make_capture(tmp_path / "told", 10)
     write_manifest(told, "capture", read_manifest(told, "capture") | {"prompt": "she"})
-    svp("train", told, "--out", tmp_path / "out")
+    svp("train", told, "--base", "tiny", "--out", tmp_path / "out")
     assert training.args[3].prompt == "she"
-    svp("train", told, "--out", tmp_path / "out", "--prompt", "a man")
+    svp("train", told, "--base", "tiny", "--out", tmp_path / "out", "--prompt", "a man")
     assert training.args[3].prompt == "a man"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import (
+    RUN,
     check_output,
     partial_folder,
     read_manifest,
@@ -129,6 +130,7 @@ def test_an_error_leaves_nothing_or_what_a_resume_needs(tmp_path):
     with staged_folder(out, force=False, resume=True) as folder:
         assert (folder / "file").read_text() == "half"
     # Without `resume` what was left is no part of the new result.
+    (out / "file").rename(out / "render.json")
     partial_folder(out).mkdir()
     (partial_folder(out) / "old").touch()
     with staged_folder(out, force=True):
@@ -136,10 +138,27 @@ def test_an_error_leaves_nothing_or_what_a_resume_needs(tmp_path):
     assert list(out.iterdir()) == []
 
 
+def test_an_unfinished_training_is_not_removed_by_other_commands(tmp_path):
+    partial = partial_folder(tmp_path / "out")
+    partial.mkdir()
+    (partial / RUN).touch()
+    with pytest.raises(UserError, match="unfinished training run"), staged_folder(tmp_path / "out", force=True):
+        raise AssertionError("must not start")
+    assert (partial / RUN).exists()
+
+
+def test_force_replaces_results_only(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(UserError, match="holds no result of this program"), staged_folder(tmp_path, force=True):
+        raise AssertionError("must not start")
+    assert (tmp_path / "mine").exists()
+
+
 def test_force_replaces_only_at_the_end(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
+    (out / "render.json").touch()
     with pytest.raises(UserError, match=r"--out .*out exists; add --force"), staged_folder(out, force=False):
         raise AssertionError("must not start")
     with pytest.raises(ZeroDivisionError), staged_folder(out, force=True):
@@ -162,4 +181,4 @@ def test_outputs_that_cannot_be(tmp_path):
 def test_an_empty_folder_may_be_filled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert check_output(tmp_path, force=False) == partial_folder(".") == tmp_path.with_name(tmp_path.name + ".partial")
-    assert check_output("..", force=True) == tmp_path.parents[1] / f"{tmp_path.parent.name}.partial"
+    assert partial_folder("..") == tmp_path.parents[1] / f"{tmp_path.parent.name}.partial"

@@ -58,14 +58,11 @@ def render_shard(arguments: tuple[Path, int, int]) -> None:
 def make_data(work: Path, heads: int, seed: int, processes: int) -> None:
     """All shards, several processes at once."""
     (work / "data").mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (work / "data" / f"{number:04d}.npz", seed, number) for number in range(heads // SHARD)
-    ]
+    jobs = [(work / "data" / f"{number:04d}.npz", seed, number) for number in range(heads // SHARD)]
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done, _ in enumerate(pool.imap(render_shard, jobs), 1):
             print(f"data: {done}/{len(jobs)} shards, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-
 
 
 class Heads:

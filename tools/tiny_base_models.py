@@ -69,9 +69,7 @@ def make_tokenizer(folder: Path, extra_words: Sequence[str]) -> CLIPTokenizer:
     words = [*vocabulary(), *extra_words]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=4096, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=4096, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     learner.train_from_iterator(words, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     # CLIP's order: every byte, every byte at a word's end, the merges, the two special tokens.

@@ -135,9 +135,7 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
     indices = np.arange(count + len(maps))
 
     def read(numbers: np.ndarray) -> np.ndarray:
-        return np.stack(
-            [heads.frames[n] if n < count else colorize(heads.labels[maps[n - count]]) for n in numbers]
-        )
+        return np.stack([heads.frames[n] if n < count else colorize(heads.labels[maps[n - count]]) for n in numbers])
 
     # A third of them at full size: encoding 256 pixels takes four times as long, and a training step does too.
     numbers = {128: indices, 256: indices[::3]}

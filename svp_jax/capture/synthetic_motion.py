@@ -77,13 +77,13 @@ def motion_track(rng: np.random.Generator, frames: int, frame_rate: Fraction | f
     nod = speaking * drift(1.6, 0.6, 1.6)
     gaze_x, gaze_y = _gaze(rng, time)
     blink = _blinks(rng, time)
-    yaw = drift(7.5, 0.05, 0.35)
+    yaw = drift(11.0, 0.05, 0.35)
     tracks = {
         "yaw": yaw,
-        "pitch": drift(3.0, 0.06, 0.3) + nod,
-        "roll": drift(2.4, 0.05, 0.3) + 0.1 * yaw,
-        "x": drift(0.03, 0.05, 0.25),
-        "y": drift(0.02, 0.05, 0.25) - 0.004 * nod,
+        "pitch": drift(4.5, 0.06, 0.3) + nod,
+        "roll": drift(3.5, 0.05, 0.3) + 0.1 * yaw,
+        "x": drift(0.06, 0.05, 0.25),
+        "y": drift(0.035, 0.05, 0.25) - 0.004 * nod,
         "jaw_open": np.clip(speaking * syllables, 0, 0.9),
         "smile": np.clip(drift(0.3, 0.06, 0.3) + 0.18, -0.3, 1.0),
         "pucker": np.clip(speaking * drift(0.4, 0.7, 2.0), 0, 0.9),

@@ -1,5 +1,7 @@
 """The sixteen labels of a face parsing map and the colours that stand for them in images."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Right and left are the subject's. "skin" is all skin that is not the face: neck, ears, shoulders.
@@ -30,13 +32,19 @@ def colorize(labels: np.ndarray) -> np.ndarray:
     return PALETTE[labels]
 
 
-def decode(colors: np.ndarray) -> np.ndarray:
-    """Labels uint8 [...] of the nearest palette colours to uint8 `colors` [..., 3]."""
+def decode(colors: np.ndarray, allowed: Sequence[str] = LABELS) -> np.ndarray:
+    """Labels uint8 [...] of the nearest palette colours to uint8 `colors` [..., 3].
+
+    Args:
+        allowed: names of the labels to choose from. A blurred edge between two colours may come out near a third:
+            whoever knows that a person has no glasses leaves them out.
+    """
+    numbers = np.array([LABEL_INDEX[name] for name in allowed], np.uint8)
     pixels = np.asarray(colors).reshape(-1, 3).astype(np.float32)
-    palette = PALETTE.astype(np.float32)
+    palette = PALETTE[numbers].astype(np.float32)
     # |c - p|^2 without |c|^2, which is the same for all labels.
     distance = (palette**2).sum(axis=1) - 2 * pixels @ palette.T
-    return distance.argmin(axis=1).astype(np.uint8).reshape(np.shape(colors)[:-1])
+    return numbers[distance.argmin(axis=1)].reshape(np.shape(colors)[:-1])
 
 
 def face_mask(labels: np.ndarray) -> np.ndarray:

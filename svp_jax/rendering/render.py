@@ -15,7 +15,7 @@ from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import details_condition, outlines_condition, window_indices
-from svp_jax.face.labels import colorize, decode
+from svp_jax.face.labels import LABELS, colorize, decode
 from svp_jax.manifest import (
     FILE_NAMES,
     check_output,
@@ -61,7 +61,7 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
         avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options))
         outlines, details = _samplers(avatar, plan, options, temporal)
     with staged_folder(out, options.force) as folder:
-        _render_frames(folder, driver, plan, options.chunk, outlines, details, _window(avatar), seconds)
+        _render_frames(folder, driver, plan, options.chunk, outlines, details, avatar.manifest, seconds)
         body = _manifest(avatar, driver, plan, options, temporal, seconds)
         write_manifest(folder, "render", body | {"files": content_hashes(folder)})
     return Path(out)
@@ -74,10 +74,13 @@ def _render_frames(
     chunk: int,
     outlines: StageSampler | None,
     details: StageSampler | None,
-    window: int,
+    manifest: dict,
     seconds: "Stopwatch",
 ) -> None:
     """Chunk by chunk: conditions, Stage I, Stage II, files; memory does not grow with the video's length."""
+    window = manifest["condition"]["outlines"]["window"]
+    # An avatar from before this was recorded may use every label.
+    labels = manifest.get("labels", LABELS)
     with (
         RenderWriter(folder, driver, plan.span, result=bool(details), keep_maps=bool(outlines)) as writer,
         tqdm(total=len(plan.indices), desc="render", unit="frame") as progress,
@@ -89,7 +92,7 @@ def _render_frames(
                     parsing = driver.parsing(frames)
                 else:
                     maps = _sampled(outlines, "outlines", windows_of(driver, frames, window), frames, starts)
-                    parsing = np.stack([colorize(decode(image)) for image in maps])
+                    parsing = np.stack([colorize(decode(image, labels)) for image in maps])
             pictures = None
             if details is not None:
                 with seconds("details"):
@@ -161,10 +164,6 @@ def _samplers(
 
 def _prompt(avatar: Avatar, options: RenderOptions) -> str:
     return avatar.manifest["prompt"] if options.prompt is None else options.prompt
-
-
-def _window(avatar: Avatar) -> int:
-    return avatar.manifest["condition"]["outlines"]["window"]
 
 
 def _temporal_settings(manifest: dict, options: RenderOptions) -> dict[str, float]:

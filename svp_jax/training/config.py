@@ -65,7 +65,7 @@ class TrainConfig:
     degrade_parsing: bool = True
     """Blur and shift Stage II's parsing maps in training, so that it survives Stage I's output."""
     temporal_current: float = 0.6
-    """w_c of avatars trained with this preset; the default comes from our ablation."""
+    """w_c, the weight of the current frame; the source leaves all four open, these are our choice."""
     temporal_previous: float = 0.4
     """w_p, the weight of the previous frame's latent."""
     temporal_noise: float = 1.0

@@ -106,10 +106,11 @@ def fit(
                         f"{name}: {what} is not finite at step {done}; the last checkpoint is kept in {folder}; "
                         "start anew with a lower learning_rate"
                     )
-            if saves:
-                checkpoints.save(done, first(trained), first(opt_state))
+            # The preview first: a run that is killed in between makes it again.
             if done % preview_every == 0 or done == steps:
                 preview(done, models_now())
+            if saves:
+                checkpoints.save(done, first(trained), first(opt_state))
     return models_now()
 
 

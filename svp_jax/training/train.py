@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -15,7 +16,8 @@ from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
-from svp_jax.manifest import check_output, partial_folder, staged_folder, write_json, write_manifest
+from svp_jax.face.labels import LABELS, decode
+from svp_jax.manifest import RUN, check_output, partial_folder, staged_folder, write_json, write_manifest
 from svp_jax.metrics.image import psnr
 from svp_jax.models.controlnet import HINT_CHANNELS, controlnet_from_unet
 from svp_jax.models.vae import VAE
@@ -33,14 +35,12 @@ from svp_jax.training.stage import (
 from svp_jax.training.trainable import stage_rules, vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
 from svp_jax.weights.avatar import STAGES, part_hashes
-from svp_jax.weights.base import Base, encode_prompts, load_base
+from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
 from svp_jax.weights.folder import load_model, save_model
 
 MIN_FRAMES = 8
 # Frames in memory at a time.
 ROUND_TRIP_BATCH = 64
-# In the unfinished folder: what the run was started with.
-RUN = "run.json"
 
 
 def train(
@@ -79,6 +79,8 @@ def train(
             "path": str(Path(capture_folder).resolve()),
             "manifest_sha256": capture.manifest["manifest_sha256"],
             "size": capture.size,
+            "face_model": capture.manifest["face_model"],
+            "parser": capture.manifest["parser"],
         },
         "stages": list(names),
         "config": dataclasses.asdict(config),
@@ -90,7 +92,8 @@ def train(
             if not (folder / name / "controlnet" / "config.json").exists():
                 _train_stage(name, capture, opened, vae, config, folder)
         shutil.rmtree(folder / "work", ignore_errors=True)
-        write_manifest(folder, "avatar", _manifest(run, config, names, ceiling) | {"files": part_hashes(folder)})
+        body = _manifest(run, config, names, capture, ceiling) | {"files": part_hashes(folder)}
+        write_manifest(folder, "avatar", body)
     # Only now: without it an unfinished folder could not go on.
     (Path(out) / RUN).unlink()
     return Path(out)
@@ -102,6 +105,18 @@ def _check_before_start(base: Base, config: TrainConfig) -> None:
     check_batch(config.batch_size, devices)
     if config.vae.trainable != "none":
         check_batch(config.vae.batch_size, devices, "vae.batch_size")
+    if config.vae.trainable == "all":
+        locked = [name for name in STAGES if getattr(config, name).trainable == "locked"]
+        if locked:
+            raise UserError(
+                f"config: vae.trainable is all, but {' and '.join(locked)} is locked: a UNet that is not trained "
+                "cannot learn the new latents; use vae.trainable decoder"
+            )
+        if base.folder != TINY_BASE:
+            warnings.warn(
+                "vae.trainable is all: the latent space moves away from what this base's UNet knows; decoder keeps it",
+                stacklevel=2,
+            )
     encode_prompts(base, [config.prompt])
     TrainingSchedule.from_config(base.scheduler_config)
     try:
@@ -137,12 +152,13 @@ def _leaves(content: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], ceiling: dict) -> dict:
+def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], capture: Capture, ceiling: dict) -> dict:
     return {
         **run,
         "prompt": config.prompt,
         "stages": {name: dataclasses.asdict(getattr(config, name)) for name in names},
         "condition": condition_spec(config.window),
+        "labels": _labels(capture),
         "temporal": {
             "current": config.temporal_current,
             "previous": config.temporal_previous,
@@ -152,6 +168,14 @@ def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], ceiling: d
         "vae_tuned": config.vae.trainable != "none",
         "vae_round_trip": ceiling,
     }
+
+
+def _labels(capture: Capture) -> list[str]:
+    """The labels that the training frames' parsing maps have: Stage I may make no others."""
+    present = np.zeros(len(LABELS), bool)
+    for index in capture.train_indices:
+        present[np.unique(decode(capture.parsing([index])))] = True
+    return [name for name, there in zip(LABELS, present, strict=True) if there]
 
 
 def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:

@@ -20,7 +20,7 @@ VAE_DECODER = r"vae/(decoder|post_quant_conv)/.*"
 
 
 def stage_rules(trainable: str, unet_multiplier: float) -> Rules:
-    """The rules of a stage: `locked`, `unlocked` or `full` (design: 872M trained for SD 1.5 unlocked).
+    """The rules of a stage: `locked`, `unlocked` or `full` (unlocked: 872M of SD 1.5).
 
     `unet_multiplier` scales the learning rate of the UNet's trained part.
     """

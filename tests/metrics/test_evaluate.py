@@ -384,5 +384,6 @@ def test_force_replaces_a_report(capture, tmp_path):
     out = tmp_path / "report"
     out.mkdir()
     (out / "note.txt").write_text("mine")
+    (out / "metrics.json").touch()  # a report of before
     evaluate(capture, capture, out, force=True)
     assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "frames.csv", "metrics.json"]

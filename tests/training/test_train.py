@@ -15,8 +15,8 @@ from svp_jax.capture.images import read_png
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
+from svp_jax.training.checkpoints import TrainingState
 from svp_jax.training.config import Stage, VAEPass
-from svp_jax.training.stage import StagePreview
 from svp_jax.training.train import train
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import load_base
@@ -112,23 +112,16 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
     """Killed after step 2 of 4 in the VAE pass and in each stage; equal to the run that was not."""
     out, killed = tmp_path / "avatar", []
     run = lambda config=CONFIG: train(capture_folder, str(base_folder), out, config)  # noqa: E731
-    vae_preview, stage_preview = train_module._preview_vae, StagePreview.__call__
+    save = TrainingState.save
 
-    def kill_once(name, step):
+    def save_and_die(self, step, trained, opt_state):
+        save(self, step, trained, opt_state)
+        name = self._folder.parent.name
         if step == 2 and name not in killed:
             killed.append(name)
             raise KeyboardInterrupt
 
-    def dying_vae_preview(path, *args):
-        kill_once("vae", int(path.stem[-6:]))
-        vae_preview(path, *args)
-
-    def dying_stage_preview(self, step, models):
-        kill_once(self.folder.name, step)
-        stage_preview(self, step, models)
-
-    monkeypatch.setattr(train_module, "_preview_vae", dying_vae_preview)
-    monkeypatch.setattr(StagePreview, "__call__", dying_stage_preview)
+    monkeypatch.setattr(TrainingState, "save", save_and_die)
     for name in ("vae", *STAGES):
         with pytest.raises(KeyboardInterrupt):
             run()
@@ -143,6 +136,8 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
     for name in ("vae", *STAGES):
         losses = [[(e["step"], e["loss"]) for e in read_log(f / "training" / name)] for f in (out, avatar_folder)]
         assert losses[0] == losses[1]
+        pictures = [sorted(p.name for p in (f / "training" / name).glob("*.png")) for f in (out, avatar_folder)]
+        assert pictures[0] == pictures[1] == [f"preview_{step:06d}.png" for step in (0, 2, 4)]
 
 
 def test_settings_that_are_refused_leave_nothing(base_folder, capture_folder, tmp_path):
