@@ -22,12 +22,13 @@ from tiny_base_models import MODEL_INDEX, SCHEDULER, make_text_encoder, make_tok
 from tiny_base_text import Readout, attribute_targets, text_loss
 
 from svp_jax.capture.images import write_png
-from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
+from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, loss, sample_sequence
 from svp_jax.face.labels import colorize
 from svp_jax.manifest import write_json
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.latents import cached_latents, decode_images, encode_images
 from svp_jax.training.loop import fit
+from svp_jax.training.stage import noised_latents
 from svp_jax.training.vae_pass import vae_loss
 from svp_jax.weights.base import TINY_BASE
 from svp_jax.weights.folder import load_model, save_model
@@ -162,18 +163,8 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
     scale = vae.config.scaling_factor
 
     def unet_loss(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
-        def draw(key, mean):
-            posterior, noise, time = jax.random.split(key, 3)
-            return (
-                jax.random.normal(posterior, mean.shape),
-                jax.random.normal(noise, mean.shape),
-                jax.random.randint(time, (), 0, schedule.num_timesteps),
-            )
-
-        posterior, noise, timesteps = jax.vmap(draw)(keys, batch["mean"])
-        clean = (batch["mean"] + batch["std"] * posterior) * scale
-        features = models["text"](batch["ids"])
-        prediction = models["unet"](add_noise(schedule, clean, noise, timesteps), timesteps, features)
+        noisy, clean, noise, timesteps = noised_latents(schedule, scale, batch, keys)
+        prediction = models["unet"](noisy, timesteps, models["text"](batch["ids"]))
         return loss(schedule, prediction, clean, noise, timesteps)
 
     texts = ["a portrait of Velmora, blue background", "a portrait of Brindovar, green background",
@@ -217,7 +208,7 @@ def sample(graph, parameters, schedule: Schedule, features: jax.Array, side: int
         return unconditional + 3.0 * (conditional - unconditional)
 
     noise = jax.random.normal(jax.random.key(SEED), (1, features.shape[0] // 2, side, side, 4))
-    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights(1.0, 0.0, 1.0, 1.0))
+    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
     images = vae.decode(latents[0] / vae.config.scaling_factor)
     return jnp.round(jnp.clip((images + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)
 

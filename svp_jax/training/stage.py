@@ -84,25 +84,40 @@ class StageSamples:
         }
 
 
+def noised_latents(
+    schedule: TrainingSchedule, scaling_factor: float, batch: dict, keys: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """A training example for each key [b]: a posterior sample, noise and a random timestep.
+
+    Args:
+        batch: unscaled `mean` and `std` [b, h, w, c] of the posterior.
+
+    Returns:
+        noisy, clean (scaled) and noise [b, h, w, c], timesteps int [b].
+    """
+
+    def draw(key: jax.Array, mean: jax.Array):
+        posterior, noise, time = jax.random.split(key, 3)
+        return (
+            jax.random.normal(posterior, mean.shape),
+            jax.random.normal(noise, mean.shape),
+            jax.random.randint(time, (), 0, schedule.num_timesteps),
+        )
+
+    posterior, noise, timesteps = jax.vmap(draw)(keys, batch["mean"])
+    clean = (batch["mean"] + batch["std"] * posterior) * scaling_factor
+    return add_noise(schedule, clean, noise, timesteps), clean, noise, timesteps
+
+
 def stage_loss(schedule: TrainingSchedule, scaling_factor: float, min_snr_gamma: float | None) -> LossOf:
     """The loss of a stage: noise a posterior sample to a random timestep, compare the prediction."""
 
     def loss_of(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
-        def draw(key: jax.Array, mean: jax.Array):
-            posterior, noise, time = jax.random.split(key, 3)
-            return (
-                jax.random.normal(posterior, mean.shape),
-                jax.random.normal(noise, mean.shape),
-                jax.random.randint(time, (), 0, schedule.num_timesteps),
-            )
-
-        posterior, noise, timesteps = jax.vmap(draw)(keys, batch["mean"])
-        latents = (batch["mean"] + batch["std"] * posterior) * scaling_factor
+        noisy, clean, noise, timesteps = noised_latents(schedule, scaling_factor, batch, keys)
         condition = batch["condition"].astype(jnp.float32) / 255.0
-        noisy = add_noise(schedule, latents, noise, timesteps)
         down, mid = models["controlnet"](noisy, timesteps, batch["text"], condition, scale=1.0)
         prediction = models["unet"](noisy, timesteps, batch["text"], down, mid)
-        return loss(schedule, prediction, latents, noise, timesteps, min_snr_gamma)
+        return loss(schedule, prediction, clean, noise, timesteps, min_snr_gamma)
 
     return loss_of
 
@@ -157,7 +172,6 @@ def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
     count, height, width = condition.shape[:3]
     noise = jax.random.normal(key, (1, 1, height // 8, width // 8, unet.config.in_channels))
     noise = jnp.broadcast_to(noise, (1, count, *noise.shape[2:]))
-    plain = TemporalWeights(1.0, 0.0, 1.0, 1.0)
-    latents, _ = sample_sequence(predict, schedule, noise, None, plain)
+    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
     images = vae.decode(latents[0] / vae.config.scaling_factor)
     return jnp.round(jnp.clip((images + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)
