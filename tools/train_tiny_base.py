@@ -25,8 +25,10 @@ from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, loss, sample_sequence
 from svp_jax.face.labels import colorize
 from svp_jax.manifest import write_json
+from svp_jax.models.codec import decode_images, encode_images
+from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
-from svp_jax.training.latents import cached_latents, decode_images, encode_images
+from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.stage import noised_latents
 from svp_jax.training.vae_pass import vae_loss
@@ -209,8 +211,7 @@ def sample(graph, parameters, schedule: Schedule, features: jax.Array, side: int
 
     noise = jax.random.normal(jax.random.key(SEED), (1, features.shape[0] // 2, side, side, 4))
     latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
-    images = vae.decode(latents[0] / vae.config.scaling_factor)
-    return jnp.round(jnp.clip((images + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)
+    return to_uint8(vae.decode(latents[0] / vae.config.scaling_factor))
 
 
 def export(work: Path, out: Path) -> None:

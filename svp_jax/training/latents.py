@@ -8,10 +8,8 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.errors import UserError
-from svp_jax.models.codec import decode_images, encode_images
+from svp_jax.models.codec import encode_images
 from svp_jax.models.vae import VAE
-
-__all__ = ["cached_latents", "decode_images", "encode_images"]
 
 
 def cached_latents(path: Path, vae: VAE, source_hash: str, read, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
 from svp_jax.face.conditions import degrade_parsing, details_condition, outlines_condition
+from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
 
@@ -170,8 +171,9 @@ def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
         return unet(latent, timesteps, text, down, mid)
 
     count, height, width = condition.shape[:3]
-    noise = jax.random.normal(key, (1, 1, height // 8, width // 8, unet.config.in_channels))
+    noise = jax.random.normal(
+        key, (1, 1, height // vae.config.factor, width // vae.config.factor, unet.config.in_channels)
+    )
     noise = jnp.broadcast_to(noise, (1, count, *noise.shape[2:]))
     latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
-    images = vae.decode(latents[0] / vae.config.scaling_factor)
-    return jnp.round(jnp.clip((images + 1.0) * 127.5, 0, 255)).astype(jnp.uint8)
+    return to_uint8(vae.decode(latents[0] / vae.config.scaling_factor))

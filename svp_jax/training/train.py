@@ -1,6 +1,7 @@
 """`svp train`: from a capture and a base to an avatar."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 import sys
@@ -19,11 +20,12 @@ from svp_jax.face.conditions import condition_spec
 from svp_jax.face.labels import LABELS, decode
 from svp_jax.manifest import RUN, check_output, partial_folder, staged_folder, write_json, write_manifest
 from svp_jax.metrics.image import psnr
+from svp_jax.models.codec import decode_images, encode_images, round_trips
 from svp_jax.models.controlnet import HINT_CHANNELS, controlnet_from_unet
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
-from svp_jax.training.latents import cached_latents, decode_images, encode_images
+from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.stage import (
     PREVIEW_FRAMES,
@@ -39,8 +41,6 @@ from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
 from svp_jax.weights.folder import load_model, save_model
 
 MIN_FRAMES = 8
-# Frames in memory at a time.
-ROUND_TRIP_BATCH = 64
 
 
 def train(
@@ -227,12 +227,9 @@ def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tup
 
 def _round_trip(vae: VAE, capture: Capture, indices: np.ndarray) -> float:
     """Mean PSNR (dB) of frames encoded and decoded: what no avatar with this VAE can exceed by much."""
-    scores = []
-    for start in range(0, len(indices), ROUND_TRIP_BATCH):
-        part = indices[start : start + ROUND_TRIP_BATCH]
-        decoded = decode_images(vae, encode_images(vae, capture.frames, part)[0])
-        scores += [psnr(a / 255.0, b / 255.0) for a, b in zip(decoded, capture.frames(part), strict=True)]
-    return float(np.mean(scores))
+    # A batch of frames in memory at a time.
+    frames, again = itertools.tee(capture.frames([index])[0] for index in indices)
+    return float(np.mean([psnr(a / 255.0, b / 255.0) for a, b in zip(round_trips(vae, frames), again, strict=True)]))
 
 
 def _preview_vae(path: Path, vae: nnx.Module, capture: Capture, held_out: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from svp_jax.models.vae import to_model
 from svp_jax.training.batches import batch_indices
 
 # Latents are a means here, not a distribution to sample from: just enough to keep them bounded. The weight is
@@ -46,7 +47,7 @@ class VAESamples:
 
 def vae_loss(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
     """L1 of the pixels, of their differences to the right and lower neighbour and of block means, and a trace of KL."""
-    images = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+    images = to_model(batch["image"])
     mean, logvar = models["vae"].encode(images)
     noise = jax.vmap(lambda key, like: jax.random.normal(key, like.shape))(keys, mean)
     errors = models["vae"].decode(mean + jnp.exp(0.5 * logvar) * noise) - images
