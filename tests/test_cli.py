@@ -94,9 +94,10 @@ def test_help_of_each_names_its_defaults(svp, command, words):
 
 
 def test_as_a_module():
-    run = lambda *arguments: subprocess.run(  # noqa: E731
-        [sys.executable, "-m", "svp_jax", *arguments], capture_output=True, text=True, check=False
-    )
+    def run(*arguments):
+        command = [sys.executable, "-m", "svp_jax", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     good, bad = run("--help"), run("trian")
     assert (good.returncode, good.stderr) == (0, "")
     assert good.stdout.startswith("usage: svp COMMAND")

@@ -16,7 +16,7 @@ CAPTIONS = 3
 
 
 def render_shard(arguments: tuple[Path, int, int]) -> None:
-    """Renders heads `SHARD * number ...` into one file: frames, labels, captions."""
+    """Renders heads `SHARD * number ...` into one file: frames, labels, condition images, captions, looks."""
     from svp_jax.capture.synthetic_head import render_head
     from svp_jax.capture.synthetic_looks import (
         NAMED_LOOKS,
@@ -30,7 +30,7 @@ def render_shard(arguments: tuple[Path, int, int]) -> None:
     path, seed, number = arguments
     if path.exists():
         return
-    frames, labels, captions, looks = [], [], [], []
+    frames, labels, geometry, iris, captions, looks = [], [], [], [], [], []
     for index in range(number * SHARD, (number + 1) * SHARD):
         rng = np.random.default_rng((seed, index))
         named = rng.random() < NAMED_SHARE
@@ -40,6 +40,8 @@ def render_shard(arguments: tuple[Path, int, int]) -> None:
         image = render_head(look, motion, scene, SIZE)
         frames.append(image.frame)
         labels.append(image.labels)
+        geometry.append(image.geometry)
+        iris.append(image.iris)
         seeds = rng.integers(1 << 30, size=CAPTIONS)
         # A named look is described in words now and then, so that name and words share one meaning.
         captions.append(
@@ -50,7 +52,8 @@ def render_shard(arguments: tuple[Path, int, int]) -> None:
         )
         looks.append(dataclasses.asdict(look) | {"background": scene.color, "name": name})
     beside = path.with_suffix(".tmp.npz")
-    np.savez(beside, frames=np.stack(frames), labels=np.stack(labels), captions=np.array(captions),
+    np.savez(beside, frames=np.stack(frames), labels=np.stack(labels), geometry=np.stack(geometry),
+             iris=np.stack(iris), captions=np.array(captions),
              looks=np.array([json.dumps(look) for look in looks]))  # fmt: skip
     beside.replace(path)
 
@@ -66,10 +69,10 @@ def make_data(work: Path, heads: int, seed: int, processes: int) -> None:
 
 
 class Heads:
-    """The rendered shards, frames and labels in memory (0.25 MB a head).
+    """The rendered shards, all in memory (0.65 MB a head).
 
     Attributes:
-        frames: uint8 [N, 256, 256, 3]; labels: uint8 [N, 256, 256].
+        frames, geometry, iris: uint8 [N, 256, 256, 3]; labels: uint8 [N, 256, 256].
         captions: str [N, CAPTIONS]; looks: the N attribute dictionaries.
     """
 
@@ -77,5 +80,7 @@ class Heads:
         shards = [np.load(path) for path in sorted((work / "data").glob("[0-9]*[0-9].npz"))]
         self.frames = np.concatenate([shard["frames"] for shard in shards])
         self.labels = np.concatenate([shard["labels"] for shard in shards])
+        self.geometry = np.concatenate([shard["geometry"] for shard in shards])
+        self.iris = np.concatenate([shard["iris"] for shard in shards])
         self.captions = np.concatenate([shard["captions"] for shard in shards])
         self.looks = [json.loads(look) for shard in shards for look in shard["looks"]]

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from svp_jax.capture.synthetic_looks import vocabulary
-from svp_jax.models import VAE, TextEncoder, TextEncoderConfig, UNet, UNetConfig, VAEConfig
+from svp_jax.models import VAE, ControlNet, TextEncoder, TextEncoderConfig, UNet, UNetConfig, VAEConfig
+from svp_jax.models.controlnet import controlnet_from_unet
 
 TEXT_WIDTH = 64
 # Every head has 32 channels, as in SD 2: attention over 1024 pixels costs by the head on a CPU.
@@ -30,6 +31,9 @@ VAE_ = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
+# Stable Diffusion's (16, 32, 96, 256), no wider than the first level that they end in.
+HINT_CHANNELS = (16, 32, 32, 32)
+CONDITION_CHANNELS = 9  # of both stages
 TEXT = {
     "hidden_size": TEXT_WIDTH,
     "intermediate_size": 4 * TEXT_WIDTH,
@@ -52,10 +56,11 @@ SCHEDULER = {
     "rescale_betas_zero_snr": True,
 }
 MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
+    "_class_name": "StableDiffusionControlNetPipeline",
     "feature_extractor": [None, None],
     "safety_checker": [None, None],
     "requires_safety_checker": False,
+    "controlnet": ["diffusers", "ControlNetModel"],
     "scheduler": ["diffusers", "DDIMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
@@ -99,6 +104,10 @@ def _write(path: Path, content: dict) -> None:
 
 def make_unet(seed: int) -> UNet:
     return UNet(UNetConfig.from_json(UNET), rngs=nnx.Rngs(seed))
+
+
+def make_controlnet(unet: UNet, seed: int) -> ControlNet:
+    return controlnet_from_unet(unet, CONDITION_CHANNELS, nnx.Rngs(seed), HINT_CHANNELS)
 
 
 def make_vae(seed: int, scaling_factor: float) -> VAE:

@@ -1,8 +1,9 @@
-"""Trains `svp_jax/assets/tiny_base` from nothing: data, VAE, text encoder, UNet, one after the other.
+"""Trains `svp_jax/assets/tiny_base` from nothing: data, VAE, text encoder, UNet, ControlNet, one after the other.
 
-    python tools/train_tiny_base.py --work WORK [--only data|vae|text|unet|export]
+    python tools/train_tiny_base.py --work WORK [--only data|vae|text|unet|control|export]
 
-Everything lies in WORK and is written as it is made; an interrupted run goes on where it stopped. The data are
+Everything lies in WORK and is written as it is made; an interrupted run goes on where it stopped. To train a part
+further than it was, move WORK/PART to WORK/start/PART and WORK/run_PART away, and run it again. The data are
 procedural heads (svp_jax/capture/synthetic_*.py): no photograph and no foreign weight takes part.
 Losses and times of the run that made the shipped weights: docs/tiny_base.md.
 """
@@ -10,6 +11,7 @@ Losses and times of the run that made the shipped weights: docs/tiny_base.md.
 import argparse
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,11 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, make_data
-from tiny_base_models import MODEL_INDEX, SCHEDULER, make_text_encoder, make_tokenizer, make_unet, make_vae
+from tiny_base_models import (
+    MODEL_INDEX,
+    SCHEDULER,
+    make_controlnet,
+    make_text_encoder,
+    make_tokenizer,
+    make_unet,
+    make_vae,
+)
 from tiny_base_text import Readout, attribute_targets, text_loss
 
 from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, loss, sample_sequence
+from svp_jax.face.conditions import OUTLINES_WINDOW, degrade_parsing
 from svp_jax.face.labels import colorize
 from svp_jax.manifest import write_json
 from svp_jax.models.codec import decode_images, encode_images
@@ -40,12 +51,20 @@ HEADS = 4000
 PARSING_CAPTION = "a face parsing map"
 PARSING_EVERY = 10  # every tenth head's parsing map is a training image of its own
 EMPTY_SHARE = 0.1  # captions dropped, for guidance
+TASK_SHARES = (0.3, 0.5, 0.2)  # Stage I, Stage II, text alone
+TIMESTEP_SHIFT = 2.0  # the condition decides where the noise is strong
 OPTIMIZER = {"warmup_steps": 200, "decay": "cosine", "clip_norm": 1.0, "weight_decay": 0.01}
 
 
 def half(images: np.ndarray) -> np.ndarray:
     """Images of half the size, by area."""
     return np.stack([cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in images])
+
+
+def first_weights(work: Path, name: str, make: Callable[[], nnx.Module]) -> nnx.Module:
+    """What training starts from: WORK/start/NAME, an earlier run's result, else a new network."""
+    start = work / "start" / name
+    return load_model(start) if start.exists() else make()
 
 
 def train_vae(work: Path, steps: int) -> nnx.Module:
@@ -81,9 +100,9 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
         write_png(work / f"vae_{step:06d}.png", np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
 
     vae = fit(
-        "vae", {"vae": make_vae(SEED, 1.0)}, ((r"vae/.*", 1.0),), vae_loss, batch_of, work / "run_vae",
-        steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 2e-3, **OPTIMIZER},
-        save_every=250, preview_every=500, preview=preview,
+        "vae", {"vae": first_weights(work, "vae", lambda: make_vae(SEED, 1.0))}, ((r"vae/.*", 1.0),), vae_loss,
+        batch_of, work / "run_vae", steps=steps, batch_size=batch_size, seed=SEED,
+        optimizer_settings={"learning_rate": 2e-3, **OPTIMIZER}, save_every=250, preview_every=500, preview=preview,
     )["vae"]  # fmt: skip
     # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.
     sample = np.arange(0, len(heads.frames), max(1, len(heads.frames) // 256))
@@ -165,7 +184,7 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
     scale = vae.config.scaling_factor
 
     def unet_loss(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
-        noisy, clean, noise, timesteps = noised_latents(schedule, scale, batch, keys)
+        noisy, clean, noise, timesteps = noised_latents(schedule, scale, 1.0, batch, keys)
         prediction = models["unet"](noisy, timesteps, models["text"](batch["ids"]))
         return loss(schedule, prediction, clean, noise, timesteps)
 
@@ -175,12 +194,127 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
              PARSING_CAPTION, ""]  # fmt: skip
     samples = Samples(work, vae, text, tokenize(tokenizer, np.array(texts)))
     unet = fit(
-        "unet", {"unet": make_unet(SEED), "text": text}, ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss,
-        batch_of, work / "run_unet", steps=steps, batch_size=batch_size, seed=SEED,
+        "unet", {"unet": first_weights(work, "unet", lambda: make_unet(SEED)), "text": text},
+        ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss, batch_of, work / "run_unet",
+        steps=steps, batch_size=batch_size, seed=SEED,
         optimizer_settings={"learning_rate": 6e-4, **OPTIMIZER}, save_every=200, preview_every=500, preview=samples,
     )["unet"]  # fmt: skip
     save_model(unet, out)
     return unet
+
+
+def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: int) -> None:
+    """The UNet and one ControlNet for both stages, together; 128 pixels, and 256 in every eighth step.
+
+    Each sample is one of three: Stage I (the face model's renders in, parsing map out), Stage II (parsing map, render
+    and iris map in, frame out), or the frame from its text alone, so that the UNet stays a text-to-image model.
+    """
+    out = work / "control"
+    if (out / "controlnet" / "config.json").exists():
+        return
+    heads = Heads(work)
+    parsing = np.stack([colorize(labels) for labels in heads.labels])
+    images = (heads.frames, parsing)
+    # Every head at half size, a third of them at full size, where a training step costs four times as much.
+    latents = {
+        (size, kind): cached_latents(
+            work / f"control_{size}_{kind}.npz", vae, f"heads {size} {kind}",
+            lambda n, kind=kind, size=size: images[kind][n] if size == 256 else half(images[kind][n]), numbers,
+        )
+        for size, numbers in ((128, np.arange(len(parsing))), (256, np.arange(0, len(parsing), 3)))
+        for kind in (0, 1)
+    }  # fmt: skip
+    ids = tokenize(tokenizer, heads.captions)
+    empty = tokenize(tokenizer, np.array([""]))[0]
+    batch_size = 16
+
+    def batch_of(step: int) -> dict[str, np.ndarray]:
+        rng = batch_rng(SEED + 3, step)
+        size = 256 if step % 8 == 7 else 128
+        mean, std = ([latents[size, kind][part] for kind in (0, 1)] for part in (0, 1))
+        chosen = batch_indices(SEED + 3, step, len(mean[0]), batch_size)
+        numbers = chosen * 3 if size == 256 else chosen
+        task = rng.choice(3, size=batch_size, p=TASK_SHARES)  # Stage I, Stage II, text alone
+        maps = (task == 0).astype(int)
+        conditions = []
+        for number, outlines in zip(numbers, maps, strict=True):
+            map_, geometry, iris = (
+                half(image[None])[0] if size == 128 else image
+                for image in (parsing[number], heads.geometry[number], heads.iris[number])
+            )
+            if outlines:
+                conditions.append(np.concatenate([geometry] * OUTLINES_WINDOW, axis=-1))
+            else:
+                conditions.append(np.concatenate([degrade_parsing(rng, map_), geometry, iris], axis=-1))
+        captions = ids[numbers, rng.integers(ids.shape[1], size=batch_size)]
+        dropped = rng.random(batch_size) < EMPTY_SHARE
+        return {
+            "mean": np.stack([mean[kind][n] for kind, n in zip(maps, chosen, strict=True)]),
+            "std": np.stack([std[kind][n] for kind, n in zip(maps, chosen, strict=True)]),
+            "condition": np.stack(conditions),
+            "controlled": (task < 2).astype(np.float32)[:, None, None, None],
+            "ids": np.where(dropped[:, None], empty, captions),
+        }
+
+    schedule = TrainingSchedule.from_config(SCHEDULER)
+    scale = vae.config.scaling_factor
+
+    def control_loss(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
+        noisy, clean, noise, timesteps = noised_latents(schedule, scale, TIMESTEP_SHIFT, batch, keys)
+        features = models["text"](batch["ids"])
+        condition = batch["condition"].astype(jnp.float32) / 255.0
+        down, mid = models["controlnet"](noisy, timesteps, features, condition, scale=batch["controlled"])
+        prediction = models["unet"](noisy, timesteps, features, down, mid)
+        return loss(schedule, prediction, clean, noise, timesteps)
+
+    samples = ControlSamples(work, vae, text, batch_of(0))
+    unet = load_model(work / "unet")
+    controlnet = make_controlnet(unet, SEED)
+    start = {
+        "unet": first_weights(work, "control/unet", lambda: unet),
+        "controlnet": first_weights(work, "control/controlnet", lambda: controlnet),
+    }
+    models = fit(
+        "control", {**start, "text": text},
+        ((r"(unet|controlnet)/.*", 1.0), (r"text/.*", None)), control_loss, batch_of, work / "run_control",
+        steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 1e-3, **OPTIMIZER},
+        save_every=200, preview_every=500, preview=samples,
+    )  # fmt: skip
+    save_model(models["unet"], out / "unet")
+    save_model(models["controlnet"], out / "controlnet")
+
+
+class ControlSamples:
+    """Writes a sheet: the targets of a batch, the first picture of their conditions, samples from one noise."""
+
+    def __init__(self, work: Path, vae: nnx.Module, text: nnx.Module, batch: dict[str, np.ndarray]):
+        self.work, self.vae, self.batch = work, vae, batch
+        self.features = text(jnp.asarray(batch["ids"]))
+        self.schedule = Schedule.from_config(SCHEDULER, 12)
+
+    def __call__(self, step: int, models: dict) -> None:
+        graph, parameters = nnx.split((models["unet"], models["controlnet"], self.vae))
+        images = control_sample(graph, parameters, self.schedule, self.features, self.batch)
+        rows = [self.batch["condition"][..., :3], *map(np.asarray, images)]
+        write_png(
+            self.work / f"control_{step:06d}.png", np.concatenate([np.concatenate(list(r), axis=1) for r in rows])
+        )
+
+
+@jax.jit(static_argnames="graph")
+def control_sample(graph, parameters, schedule: Schedule, features: jax.Array, batch) -> tuple[jax.Array, jax.Array]:
+    """What the VAE makes of the batch's latents, and what the networks make of its conditions."""
+    unet, controlnet, vae = nnx.merge(graph, parameters)
+    condition = batch["condition"].astype(jnp.float32) / 255.0
+
+    def predict(latent, timestep, _):
+        timesteps = jnp.full(len(latent), timestep)
+        down, mid = controlnet(latent, timesteps, features, condition, scale=batch["controlled"])
+        return unet(latent, timesteps, features, down, mid)
+
+    noise = jax.random.normal(jax.random.key(SEED), (1, *batch["mean"].shape))
+    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
+    return to_uint8(vae.decode(batch["mean"])), to_uint8(vae.decode(latents[0] / vae.config.scaling_factor))
 
 
 class Samples:
@@ -218,8 +352,8 @@ def export(work: Path, out: Path) -> None:
     """Writes the base in the diffusers layout, weights in float16."""
     beside = out.with_name(out.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
-    for name in ("vae", "text_encoder", "unet"):
-        save_model(load_model(work / name), beside / name, dtype=jnp.float16)
+    for source in ("vae", "text_encoder", "control/unet", "control/controlnet"):
+        save_model(load_model(work / source), beside / Path(source).name, dtype=jnp.float16)
     shutil.copytree(work / "tokenizer", beside / "tokenizer")
     (beside / "scheduler").mkdir()
     write_json(beside / "scheduler" / "scheduler_config.json", SCHEDULER)
@@ -232,14 +366,18 @@ def export(work: Path, out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", choices=("data", "vae", "text", "unet", "export"))
+    parser.add_argument("--only", choices=("data", "vae", "text", "unet", "control", "export"))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--vae-steps", type=int, default=4000)
     parser.add_argument("--text-steps", type=int, default=700)
     parser.add_argument("--unet-steps", type=int, default=8000)
+    parser.add_argument("--control-steps", type=int, default=6000)
     parser.add_argument("--out", type=Path, default=TINY_BASE)
     options = parser.parse_args()
-    wanted = lambda part: options.only in (None, part)  # noqa: E731
+
+    def wanted(part: str) -> bool:
+        return options.only in (None, part)
+
     if wanted("data"):
         make_data(options.work, HEADS, SEED, options.processes)
     if wanted("vae"):
@@ -249,5 +387,8 @@ if __name__ == "__main__":
     if wanted("unet"):
         vae = load_model(options.work / "vae")
         train_unet(options.work, vae, *train_text(options.work, options.text_steps), options.unet_steps)
+    if wanted("control"):
+        vae = load_model(options.work / "vae")
+        train_control(options.work, vae, *train_text(options.work, options.text_steps), options.control_steps)
     if wanted("export"):
         export(options.work, options.out)

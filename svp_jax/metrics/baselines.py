@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from svp_jax.capture.capture import Capture
+from svp_jax.capture.conditions import details_of
 from svp_jax.errors import UserError
-from svp_jax.face.conditions import details_condition
 from svp_jax.manifest import read_manifest
 from svp_jax.weights.base import base_folder
 
@@ -37,8 +37,7 @@ def condition_signatures(capture: Capture, indices: np.ndarray) -> np.ndarray:
     side = (SIGNATURE_SIDE, SIGNATURE_SIDE)
     rows = []
     for index in indices:
-        one = [index]
-        maps = details_condition(capture.parsing(one), capture.geometry(one), capture.iris(one))[0]
+        maps = details_of(capture, [index], capture.parsing([index]))[0]
         rows.append(cv2.resize(maps.astype(np.float32) / 255, side, interpolation=cv2.INTER_AREA).ravel())
     return np.stack(rows)
 
@@ -62,11 +61,13 @@ def render_avatar(render: dict) -> dict:
 def avatar_vae_folder(render: dict) -> Path:
     """The folder of the VAE that a render was made with: the avatar's own where it was tuned, else its base's.
 
+    The base's also with `--unet base`, which takes both.
+
     Raises:
         UserError: the avatar or the base is gone, or the avatar is another by now.
     """
     avatar = render_avatar(render)
-    if avatar["vae_tuned"]:
+    if avatar["vae_tuned"] and render["settings"]["unet"] != "base":
         return Path(render["avatar"]) / "vae"
     # The base may have moved since training: then the render knows where it was found.
     return base_folder(render.get("base", avatar["base"])["path"]) / "vae"

@@ -22,7 +22,7 @@ def stage_unets(options: RenderOptions) -> dict[str, Literal["tuned", "base"]]:
 def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOptions) -> None:
     """Compares what `avatar` was trained on, as its `manifest` says, with the driver and the settings.
 
-    Warns where they go together badly: other parsing maps, or a UNet that does not know the tuned VAE's latents.
+    Warns where they go together badly: other parsing maps, or a ControlNet of other latents than the UNet's.
 
     Raises:
         UserError: another size or face model, or a stage that is needed and not trained.
@@ -51,15 +51,15 @@ def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOpti
     if options.stage == "both" and "details" not in manifest["stages"]:
         raise UserError(f"{avatar} has no details stage; train it, or give --stage outlines")
     if manifest["config"].get("vae", {}).get("trainable") == "all":
-        _warn_of_foreign_latents(avatar, manifest, stage_unets(options))
+        _warn_of_foreign_latents(avatar, stage_unets(options))
 
 
-def _warn_of_foreign_latents(avatar: Path, manifest: dict, unets: dict[str, str]) -> None:
+def _warn_of_foreign_latents(avatar: Path, unets: dict[str, str]) -> None:
     """A VAE that was tuned with its encoder makes latents that the base's own UNet has never seen."""
     for name, unet in unets.items():
-        if unet == "base" or manifest["stages"][name]["trainable"] == "locked":
+        if unet == "base":
             warnings.warn(
-                f"{avatar} has a VAE of its own, encoder included, but its {name} stage runs with the base's UNet, "
-                "which does not know its latents: expect wrong colours; train with the VAE's decoder alone",
+                f"{avatar} was trained on latents of its own VAE, but its {name} stage runs with the base's UNet and "
+                "VAE: the control may be less exact; train with the VAE's decoder alone",
                 stacklevel=4,
             )

@@ -23,7 +23,7 @@ class RenderOptions:
     maps: Literal["stage1", "driver"] = "stage1"
     """Where the second stage's parsing maps come from: made by the first stage, or the driver's own."""
     unet: Literal["tuned", "base"] = "tuned"
-    """The second stage's UNet: as trained for the avatar, or the base's own (to morph by text)."""
+    """The second stage's UNet and VAE: as trained for the avatar, or the base's own (to morph by text)."""
     prompt: str | None = None
     """Text of the second stage; the avatar's own where not given."""
     negative_prompt: str = ""

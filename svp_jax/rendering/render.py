@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
-from svp_jax.face.conditions import details_condition, outlines_condition, window_indices
 from svp_jax.face.labels import LABELS, colorize, decode
 from svp_jax.manifest import (
     FILE_NAMES,
@@ -91,12 +91,12 @@ def _render_frames(
                 if outlines is None:
                     parsing = driver.parsing(frames)
                 else:
-                    maps = _sampled(outlines, "outlines", windows_of(driver, frames, window), frames, starts)
+                    maps = _sampled(outlines, "outlines", outlines_of(driver, frames, window), frames, starts)
                     parsing = np.stack([colorize(decode(image, labels)) for image in maps])
             pictures = None
             if details is not None:
                 with seconds("details"):
-                    condition = details_condition(parsing, driver.geometry(frames), driver.iris(frames))
+                    condition = details_of(driver, frames, parsing)
                     pictures = _sampled(details, "details", condition, frames, starts)
             with seconds("write"):
                 writer.write(frames, parsing, pictures)
@@ -117,16 +117,6 @@ def _sampled(
             "its training may have diverged, or a temporal weight, --guidance or --strength is too large"
         )
     return np.asarray(pictures)
-
-
-def windows_of(driver: Capture, frames: np.ndarray, window: int) -> np.ndarray:
-    """Stage I's condition uint8 [n, S, S, 3 * window] of the frames int [n], ascending.
-
-    The window of a chunk's first frames reaches into the frames before the chunk, and before the span.
-    """
-    needed = np.unique(window_indices(driver.shot, window)[frames])
-    stacked = outlines_condition(driver.geometry(needed), driver.shot[needed], window)
-    return stacked[np.searchsorted(needed, frames)]
 
 
 def _samplers(
@@ -152,8 +142,10 @@ def _samplers(
         prompts = [_prompt(avatar, options)]
         if options.guidance > 1:
             prompts = [options.negative_prompt, *prompts]
+        # The base's UNet makes the base's latents, of any face: a decoder tuned on the person would not fit.
+        vae = avatar.base.vae if options.unet == "base" else avatar.vae
         details = StageSampler(
-            (stage.controlnet, stage.unet, avatar.vae),
+            (stage.controlnet, stage.unet, vae),
             encode_prompts(avatar.base, prompts),
             strength=options.strength,
             guidance=options.guidance,

@@ -60,6 +60,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     min_snr_gamma: float = 0.0
     """0: plain mean squared error; 5 is the value of Hang et al. (arXiv 2303.09556)."""
+    timestep_shift: float = 1.0
+    """1: all timesteps alike; more: noisier ones more often, where the condition decides (ours; 3 for short runs)."""
     window: int = 3
     """k, the number of consecutive face model renders that Stage I sees (our choice)."""
     degrade_parsing: bool = True
@@ -145,7 +147,8 @@ def check(config: TrainConfig) -> None:
         _check_range(name, getattr(config, name), 1)
     for name in ("warmup_steps", "weight_decay", "min_snr_gamma"):
         _check_range(name, getattr(config, name), 0)
-    _check_range("clip_norm", config.clip_norm, SMALLEST_RATE)
+    for name in ("clip_norm", "timestep_shift"):
+        _check_range(name, getattr(config, name), SMALLEST_RATE)
     for name in ("prompt_dropout", "temporal_tau"):
         _check_range(name, getattr(config, name), 0, 1)
     for name in ("temporal_current", "temporal_previous", "temporal_noise"):

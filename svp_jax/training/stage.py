@@ -11,9 +11,10 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import Capture
+from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
-from svp_jax.face.conditions import degrade_parsing, details_condition, outlines_condition
+from svp_jax.face.conditions import degrade_parsing
 from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
@@ -35,16 +36,11 @@ def stage_condition(
         rng: degrades the parsing maps (training of the details stage); None leaves them as they are.
     """
     if stage == "outlines":
-        return np.concatenate([_outlines_of(capture, index, window) for index in indices])
+        return outlines_of(capture, indices, window)
     parsing = capture.parsing(indices)
     if rng is not None:
         parsing = np.stack([degrade_parsing(rng, image) for image in parsing])
-    return details_condition(parsing, capture.geometry(indices), capture.iris(indices))
-
-
-def _outlines_of(capture: Capture, index: int, window: int) -> np.ndarray:
-    frames = np.arange(max(0, index - window + 1), index + 1)
-    return outlines_condition(capture.geometry(frames), capture.shot[frames], window)[-1:]
+    return details_of(capture, indices, parsing)
 
 
 @dataclass(frozen=True)
@@ -86,11 +82,13 @@ class StageSamples:
 
 
 def noised_latents(
-    schedule: TrainingSchedule, scaling_factor: float, batch: dict, keys: jax.Array
+    schedule: TrainingSchedule, scaling_factor: float, timestep_shift: float, batch: dict, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """A training example for each key [b]: a posterior sample, noise and a random timestep.
 
     Args:
+        timestep_shift: 1 draws timesteps uniformly, more draws noisier ones: s u / (1 + (s - 1) u) of the schedule
+            for uniform u (Esser et al., arXiv 2403.03206, equation 23).
         batch: unscaled `mean` and `std` [b, h, w, c] of the posterior.
 
     Returns:
@@ -102,19 +100,24 @@ def noised_latents(
         return (
             jax.random.normal(posterior, mean.shape),
             jax.random.normal(noise, mean.shape),
-            jax.random.randint(time, (), 0, schedule.num_timesteps),
+            jax.random.uniform(time),
         )
 
-    posterior, noise, timesteps = jax.vmap(draw)(keys, batch["mean"])
+    posterior, noise, u = jax.vmap(draw)(keys, batch["mean"])
+    share = timestep_shift * u / (1.0 + (timestep_shift - 1.0) * u)
+    # Rounding may reach 1.
+    timesteps = jnp.minimum((share * schedule.num_timesteps).astype(jnp.int32), schedule.num_timesteps - 1)
     clean = (batch["mean"] + batch["std"] * posterior) * scaling_factor
     return add_noise(schedule, clean, noise, timesteps), clean, noise, timesteps
 
 
-def stage_loss(schedule: TrainingSchedule, scaling_factor: float, min_snr_gamma: float | None) -> LossOf:
+def stage_loss(
+    schedule: TrainingSchedule, scaling_factor: float, timestep_shift: float, min_snr_gamma: float | None
+) -> LossOf:
     """The loss of a stage: noise a posterior sample to a random timestep, compare the prediction."""
 
     def loss_of(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
-        noisy, clean, noise, timesteps = noised_latents(schedule, scaling_factor, batch, keys)
+        noisy, clean, noise, timesteps = noised_latents(schedule, scaling_factor, timestep_shift, batch, keys)
         condition = batch["condition"].astype(jnp.float32) / 255.0
         down, mid = models["controlnet"](noisy, timesteps, batch["text"], condition, scale=1.0)
         prediction = models["unet"](noisy, timesteps, batch["text"], down, mid)

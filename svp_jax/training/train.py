@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -21,7 +22,7 @@ from svp_jax.face.labels import LABELS, decode
 from svp_jax.manifest import RUN, check_output, partial_folder, staged_folder, write_json, write_manifest
 from svp_jax.metrics.image import psnr
 from svp_jax.models.codec import decode_images, encode_images, round_trips
-from svp_jax.models.controlnet import HINT_CHANNELS, controlnet_from_unet
+from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
@@ -255,9 +256,20 @@ def _optimizer_settings(config: TrainConfig, learning_rate: float) -> dict:
     }
 
 
-def _hint_channels(base: Base) -> tuple[int, ...]:
-    """Stable Diffusion's, but for a narrow base no wider than twice its own first level, which they end in."""
-    return tuple(min(width, 2 * base.unet.config.block_out_channels[0]) for width in HINT_CHANNELS)
+def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
+    """The base's own ControlNet where it has one for as many channels, else a copy of the UNet's encoder."""
+    own = base.controlnet
+    if own is not None and own.config.conditioning_channels == channels:
+        # A copy, since a training step donates what it is given.
+        structure, state = nnx.split(own)
+        return nnx.merge(structure, jax.tree.map(jnp.copy, state))
+    if own is not None:
+        warnings.warn(
+            f"the base's controlnet reads {own.config.conditioning_channels} condition channels, this avatar has "
+            f"{channels}: training starts from the unet's encoder instead",
+            stacklevel=2,
+        )
+    return controlnet_from_unet(base.unet, channels, nnx.Rngs(seed))
 
 
 def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: TrainConfig, folder: Path) -> None:
@@ -288,13 +300,14 @@ def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: Trai
     models = fit(
         name,
         {
-            "controlnet": controlnet_from_unet(base.unet, channels, nnx.Rngs(config.seed), _hint_channels(base)),
+            "controlnet": _first_controlnet(base, channels, config.seed),
             "unet": base.unet,
         },
         stage_rules(stage.trainable, stage.unet_learning_rate / stage.learning_rate),
         stage_loss(
             TrainingSchedule.from_config(base.scheduler_config),
             vae.config.scaling_factor,
+            config.timestep_shift,
             config.min_snr_gamma or None,
         ),
         samples,

@@ -74,7 +74,8 @@ def load_avatar(
     needed = {"text_encoder"}
     if stages is None or "base" in unets.values():
         needed.add("unet")
-    if stages is None or not manifest["vae_tuned"]:
+    # The base's own UNet, where it is asked for, goes with the base's own VAE.
+    if stages is None or not manifest["vae_tuned"] or "base" in asked.values():
         needed.add("vae")
     opened = load_base(base or trained_on["path"], dtype, needed)
     if opened.sha256 != trained_on["sha256"]:

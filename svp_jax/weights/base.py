@@ -14,7 +14,8 @@ from flax import nnx
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import sha256_file
-from svp_jax.models import VAE, TextEncoder, UNet
+from svp_jax.models import VAE, ControlNet, TextEncoder, UNet
+from svp_jax.models.unet import EncoderConfig
 from svp_jax.weights.folder import load_model, read_config, weight_file
 
 if TYPE_CHECKING:
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 
 TINY_BASE = Path(__file__).parent.parent / "assets" / "tiny_base"
 _MODEL_FOLDERS = {"unet": UNet, "vae": VAE, "text_encoder": TextEncoder}
-NETWORKS = tuple(_MODEL_FOLDERS)
+# A base may bring one, as a saved StableDiffusionControlNetPipeline does.
+_CONTROLNET = "controlnet"
+NETWORKS = (*_MODEL_FOLDERS, _CONTROLNET)
 
 
 @dataclasses.dataclass(frozen=True)
 class Base:
     """A base's networks, tokenizer and scheduler settings; a network that was not asked for is None.
+
+    `controlnet` is one to start the training of both stages from; None too where the base has none.
 
     `sha256` is over the files in use, those of all networks: each one's config.json and weight file, the tokenizer
     and the scheduler's settings. Others that a download may hold (variants, a safety checker) change nothing.
@@ -36,6 +41,7 @@ class Base:
     unet: UNet | None
     vae: VAE | None
     text_encoder: TextEncoder | None
+    controlnet: ControlNet | None
     tokenizer: "CLIPTokenizer"
     scheduler_config: dict[str, Any]
     folder: Path
@@ -55,14 +61,18 @@ def load_base(base: str | Path, dtype=jnp.float32, networks: Collection[str] = N
     """
     folder = base_folder(base)
     configs = {}
-    for name, model_class in _MODEL_FOLDERS.items():
+    present = _networks_of(folder)
+    for name, model_class in present.items():
         found, configs[name] = read_config(folder / name)
         if found is not model_class:
             raise UserError(f"{folder / name} holds a {found.__name__}, it must hold a {model_class.__name__}")
     tokenizer = _load_tokenizer(folder / "tokenizer")
     _check_fit(folder, configs, len(tokenizer))
     return Base(
-        **{name: load_model(folder / name, dtype) if name in networks else None for name in NETWORKS},
+        **{
+            name: load_model(folder / name, dtype) if name in networks and name in present else None
+            for name in NETWORKS
+        },
         tokenizer=tokenizer,
         scheduler_config=_read_scheduler(folder / "scheduler" / "scheduler_config.json"),
         folder=folder,
@@ -103,6 +113,11 @@ def encode_prompts(base: Base, prompts: Sequence[str]) -> jax.Array:
     return _encode(base.text_encoder, jnp.asarray(np.array(ids, np.int32)))
 
 
+def _networks_of(folder: Path) -> dict[str, type]:
+    """The networks that a base has, by name of their folder."""
+    return _MODEL_FOLDERS | ({_CONTROLNET: ControlNet} if (folder / _CONTROLNET).is_dir() else {})
+
+
 @nnx.jit
 def _encode(text_encoder: TextEncoder, ids: jax.Array) -> jax.Array:
     return text_encoder(ids)
@@ -130,7 +145,7 @@ def _read_scheduler(path: Path) -> dict[str, Any]:
 
 def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:
     """UserError where the parts come from different bases."""
-    unet, vae, text = (configs[name] for name in NETWORKS)
+    unet, vae, text = (configs[name] for name in _MODEL_FOLDERS)
     if unet.cross_attention_dim != text.hidden_size:
         raise UserError(
             f"{folder}: the unet expects text features of {unet.cross_attention_dim} channels, "
@@ -141,6 +156,8 @@ def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:
             f"{folder}: the unet takes {unet.in_channels} channels and gives {unet.out_channels}, the "
             f"vae's latents have {vae.latent_channels}; only plain text-to-image bases are supported"
         )
+    if _CONTROLNET in configs and _shape(configs[_CONTROLNET]) != _shape(unet):
+        raise UserError(f"{folder}: the controlnet is not built like the unet's encoder; they are not of the same base")
     if tokens > text.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer knows {tokens} tokens, the text_encoder "
@@ -148,10 +165,15 @@ def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:
         )
 
 
+def _shape(config: EncoderConfig) -> dict[str, Any]:
+    """What an encoder and its copy must agree in; attention in float32 is up to each of them."""
+    return config.encoder_json() | {"upcast_attention": None}
+
+
 def _sha256(folder: Path) -> str:
     used = [folder / "scheduler" / "scheduler_config.json"]
     used += [path for path in (folder / "tokenizer").iterdir() if path.suffix in (".json", ".txt")]
-    for name, model_class in _MODEL_FOLDERS.items():
+    for name, model_class in _networks_of(folder).items():
         used += [folder / name / "config.json", weight_file(folder / name, model_class)]
     total = hashlib.sha256()
     for path in sorted(used):

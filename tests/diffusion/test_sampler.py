@@ -298,7 +298,10 @@ def test_one_compilation_whatever_weights_tau_strength_and_chunk():
     @jax.jit
     def render(strength, schedule, noise, conditions, temporal, carry):
         traces.append(1)
-        predict = lambda latent, t, condition: network(latent, t, condition * strength)  # noqa: E731
+
+        def predict(latent, t, condition):
+            return network(latent, t, condition * strength)
+
         return sample_sequence(guide(doubled(predict), strength), schedule, noise, conditions, temporal, carry)
 
     noise, conditions = inputs(2)

@@ -63,6 +63,7 @@ def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, r
         "avatar": str(avatar),
         "avatar_sha256": made_from["manifest_sha256"],
         "base": made_from["base"],
+        "settings": {"unet": "tuned"},
         "driver_sha256": driver,
         "frames": list(frames),
         "held": list(held),
@@ -293,10 +294,13 @@ def test_the_vae_is_the_avatars_own_or_lies_where_the_render_found_the_base(avat
     manifest = read_manifest(avatar, "avatar")
     moved = shutil.copytree(manifest["base"]["path"], tmp_path / "moved")
     render = {"avatar": str(avatar), "avatar_sha256": manifest["manifest_sha256"], "base": {"path": str(moved)}}
+    render["settings"] = {"unet": "tuned"}
     assert avatar_vae_folder(render) == moved / "vae"
     tuned = changed_copy(avatar, "avatar", tmp_path / "tuned", vae_tuned=True)
     sha256 = read_manifest(tuned, "avatar")["manifest_sha256"]
-    assert avatar_vae_folder({"avatar": str(tuned), "avatar_sha256": sha256}) == tuned / "vae"
+    render |= {"avatar": str(tuned), "avatar_sha256": sha256}
+    assert avatar_vae_folder(render) == tuned / "vae"
+    assert avatar_vae_folder(render | {"settings": {"unet": "base"}}) == moved / "vae"
 
 
 def test_a_render_as_reference_is_paired_by_the_drivers_frames(capture, avatar, tmp_path):

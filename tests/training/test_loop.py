@@ -58,7 +58,10 @@ def saved(folder) -> list[int]:
 
 def test_it_learns_logs_saves_and_previews(tmp_path):
     seen = []
-    preview = lambda step, models: seen.append((step, float(models["line"].bias[0])))  # noqa: E731
+
+    def preview(step, models):
+        seen.append((step, float(models["line"].bias[0])))
+
     line = run(tmp_path, steps=100, save_every=40, preview_every=60, preview=preview)["line"]
     np.testing.assert_allclose(line.kernel[...], [[2.0], [-1.0]], atol=0.1)
     np.testing.assert_allclose(line.bias[...], [3.0], atol=0.1)

@@ -18,7 +18,7 @@ from svp_jax.diffusion import TrainingSchedule
 from svp_jax.models.controlnet import controlnet_from_unet
 from svp_jax.training import loop
 from svp_jax.training.loop import fit
-from svp_jax.training.stage import stage_loss
+from svp_jax.training.stage import noised_latents, stage_loss
 from svp_jax.training.train import _optimizer_settings
 from svp_jax.training.trainable import stage_rules
 from svp_jax.weights.folder import load_model
@@ -29,7 +29,7 @@ SCALE = 0.18215  # the default of AutoencoderKL
 def test_it_overfits_one_batch(base_folder, tmp_path):
     """Four pictures that only their conditions tell apart: at the end the prediction is much better."""
     unet = load_model(base_folder / "unet")
-    models = {"controlnet": controlnet_from_unet(unet, 9, nnx.Rngs(0), (16,) * 4), "unet": unet}
+    models = {"controlnet": controlnet_from_unet(unet, 9, nnx.Rngs(0)), "unet": unet}
     flat = np.array([40, 100, 160, 220], np.uint8)[:, None, None, None]
     batch = {
         "mean": (flat.astype(np.float32) - 128) / 64 / SCALE * np.ones((1, 8, 8, 4), np.float32),
@@ -39,7 +39,7 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     }
     # All that is compiled in is as in `training_run`, whose compilation serves here too.
     config = training_run.CONFIG
-    loss_of = stage_loss(TrainingSchedule.from_config(SCHEDULER), SCALE, None)
+    loss_of = stage_loss(TrainingSchedule.from_config(SCHEDULER), SCALE, 1.0, None)
 
     @jax.jit
     def measure(parameters):
@@ -57,6 +57,20 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     after = float(measure(nnx.split(trained)[1]))
     print(f"loss of an overfitted batch: {before:.4f} -> {after:.4f}")
     assert after < 0.7 * before
+
+
+@pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750), (0.5, 333)])
+def test_the_shift_moves_the_timesteps(shift, median):
+    """Uniform u has the median 1/2, which becomes s / (1 + s)."""
+    schedule = TrainingSchedule.from_config(SCHEDULER)
+    batch = {"mean": jnp.zeros((20000, 1, 1, 1)), "std": jnp.zeros((20000, 1, 1, 1))}
+    keys = jax.random.split(jax.random.key(0), 20000)
+    noisy, clean, noise, timesteps = noised_latents(schedule, SCALE, shift, batch, keys)
+    assert timesteps.min() >= 0 and timesteps.max() <= 999
+    # Four standard errors of the median of 20000 uniform numbers: 14 of 1000.
+    assert abs(float(jnp.median(timesteps)) - median) < 14
+    assert np.allclose(noisy.ravel(), schedule.noise[timesteps] * noise.ravel(), atol=1e-6)
+    assert not clean.any()
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from factories import make_capture
+from factories import ENCODER, make_capture, random_model
 from flax import nnx
 from training_run import CONFIG, read_log
 
@@ -15,11 +16,13 @@ from svp_jax.capture.images import read_png
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
+from svp_jax.models import ControlNet, ControlNetConfig
 from svp_jax.training.checkpoints import TrainingState
 from svp_jax.training.config import Stage, VAEPass
 from svp_jax.training.train import train
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import load_base
+from svp_jax.weights.folder import save_model
 
 STAGES = ("outlines", "details")
 
@@ -106,12 +109,30 @@ def test_locked_leaves_the_whole_unet(base_folder, capture_folder, tmp_path, mon
     assert avatar.manifest["files"].keys() == {"outlines"}
 
 
+def test_training_starts_from_the_controlnet_of_the_base(base_folder, tmp_path):
+    folder = shutil.copytree(base_folder, tmp_path / "base")
+    config = ControlNetConfig.from_json({**ENCODER, "conditioning_channels": 9})
+    save_model(random_model(ControlNet, config, np.random.default_rng(3)), folder / "controlnet")
+    base = load_base(folder)
+    first = train_module._first_controlnet(base, 9, seed=0)
+    assert changed(first, base.controlnet) == set()
+    # A copy: a training step donates what it is given.
+    jax.tree.map(lambda leaf: leaf.delete(), nnx.state(first))
+    assert np.isfinite(parameters(base.controlnet)["conv_in/bias"]).all()
+    with pytest.warns(UserWarning, match="reads 9 condition channels, this avatar has 6.*from the unet's encoder"):
+        other = train_module._first_controlnet(base, 6, seed=0)
+    assert np.array_equal(parameters(other)["conv_in/bias"], parameters(base.unet)["conv_in/bias"])
+
+
 def test_a_run_that_was_killed_goes_on_bit_for_bit(
     avatar_folder, base_folder, capture_folder, tmp_path, monkeypatch, capsys
 ):
     """Killed after step 2 of 4 in the VAE pass and in each stage; equal to the run that was not."""
     out, killed = tmp_path / "avatar", []
-    run = lambda config=CONFIG: train(capture_folder, str(base_folder), out, config)  # noqa: E731
+
+    def run(config=CONFIG):
+        return train(capture_folder, str(base_folder), out, config)
+
     save = TrainingState.save
 
     def save_and_die(self, step, trained, opt_state):

@@ -135,6 +135,19 @@ def test_what_is_wrong_with_a_base_is_said_in_one_line(copy, spoil, message):
     assert str(copy) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_base_may_bring_a_controlnet(copy, base):
+    """As StableDiffusionControlNetPipeline saves it: in a folder of its own, beside the unet."""
+    assert base.controlnet is None
+    reference.controlnet(reference.SD1).save_pretrained(copy / "controlnet")
+    opened = load_base(copy)
+    assert opened.controlnet.config.conditioning_channels == 9 and opened.sha256 != base.sha256
+    assert load_base(copy, networks=("vae",)).controlnet is None
+    path = copy / "controlnet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layers_per_block": 1}))
+    with pytest.raises(UserError, match="controlnet is not built like the unet's encoder"):
+        load_base(copy)
+
+
 def test_a_single_file_is_no_base(tmp_path):
     file = tmp_path / "model.ckpt"
     file.write_bytes(b"")
