@@ -9,14 +9,12 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from svp_jax.errors import UserError
-from svp_jax.face.smoothing import SIGMA
 
 
 def _path(name: str) -> object:
@@ -27,65 +25,6 @@ def _path(name: str) -> object:
 def _optional(kind: type, name: str, default: str) -> object:
     """The type of a flag that may be left out; `default` tells in the help what holds then."""
     return Annotated[kind | None, tyro.conf.arg(metavar=name, help_behavior_hint=f"(default: {default})")]
-
-
-def prepare(
-    video: _path("VIDEO"),
-    out: Path,
-    size: int = 512,
-    face_landmarker: _optional(Path, "PATH", "from $SVP_MODELS or ~/.cache/svp_jax") = None,
-    parser: _optional(str, "PATH", "the best that is found") = None,
-    smoothing: float = SIGMA,
-    margin: float = 1.0,
-    test_fraction: float = 0.2,
-    start: float = 0.0,
-    seconds: _optional(float, "FLOAT", "up to the end") = None,
-    frame_rate: _optional(str, "RATE", "the video's own") = None,
-    prompt: _optional(str, "TEXT", "none") = None,
-    force: bool = False,
-) -> None:
-    """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
-
-    Args:
-        video: any file that FFmpeg reads.
-        out: folder of the capture.
-        size: width and height of its images, a multiple of 64.
-        face_landmarker: MediaPipe's face_landmarker.task.
-        parser: a YAML description of an ONNX parser, a MediaPipe .tflite segmenter, or "landmarks".
-        smoothing: sigma of the tracking's smoothing in frames; 0 turns it off.
-        margin: factor on the room around the face.
-        test_fraction: last part of the clip, held out from training.
-        start: seconds to skip at the beginning.
-        seconds: length to use.
-        frame_rate: of the capture, such as 25 or 30000/1001.
-        prompt: text that describes the person, stored for training.
-        force: replace a finished capture.
-    """
-    from svp_jax.capture.prepare import PrepareOptions
-    from svp_jax.capture.prepare import prepare as run
-
-    options = PrepareOptions(
-        size=size,
-        face_landmarker=face_landmarker,
-        parser=parser,
-        smoothing=smoothing,
-        margin=margin,
-        test_fraction=test_fraction,
-        start=start,
-        seconds=seconds,
-        frame_rate=_fraction(frame_rate),
-        prompt=prompt,
-        force=force,
-    )
-    run(video, out, options)
-    print(f"wrote the capture {out}")
-
-
-def _fraction(text: str | None) -> Fraction | None:
-    try:
-        return None if text is None else Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"--frame-rate {text}: allowed are numbers and fractions such as 25 or 30000/1001") from None
 
 
 def train(
@@ -179,6 +118,30 @@ def inspect(path: _path("PATH")) -> None:
         raise UserError(f"{path}: {'; '.join(problems)}")
 
 
+def _prepare_command() -> Callable[..., None]:
+    """`svp prepare`, whose flags are the fields of PrepareOptions; built late because of what that imports."""
+    from svp_jax.capture.options import PrepareOptions
+
+    def prepare(
+        video: _path("VIDEO"),
+        out: Path,
+        options: Annotated[PrepareOptions, tyro.conf.arg(name="")] = PrepareOptions(),  # noqa: B008
+    ) -> None:
+        """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
+
+        Args:
+            video: any file that FFmpeg reads.
+            out: folder of the capture.
+            options: how.
+        """
+        from svp_jax.capture.prepare import prepare as run
+
+        run(video, out, options)
+        print(f"wrote the capture {out}")
+
+    return prepare
+
+
 def _render_command() -> Callable[..., None]:
     """`svp render`, whose flags are the fields of RenderOptions; built late because of what that imports."""
     from svp_jax.rendering.options import RenderOptions
@@ -229,7 +192,7 @@ def _parse(arguments: list[str]) -> Callable[[], None]:
     """
     commands = {
         "demo": demo,
-        "prepare": prepare,
+        "prepare": _prepare_command(),
         "train": train,
         "render": _render_command(),
         "evaluate": evaluate,

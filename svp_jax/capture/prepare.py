@@ -3,14 +3,14 @@
 import itertools
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, check_size, open_capture
+from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.crop import Crop, choose_crop
+from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
 from svp_jax.capture.tracks import Tracks, progress, track
@@ -21,68 +21,12 @@ from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.model_files import find_model
 from svp_jax.face.parsers import Parser, open_parser
 from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
-from svp_jax.face.smoothing import SIGMA, smooth_landmarks
+from svp_jax.face.smoothing import smooth_landmarks
 from svp_jax.face.tracking import LANDMARKER
 from svp_jax.manifest import check_output, sha256_file, staged_folder
 
 
-@dataclass(frozen=True)
-class PrepareOptions:
-    """What a user can choose about a capture.
-
-    Attributes:
-        size: width and height of the images, a multiple of 64.
-        face_landmarker: path of face_landmarker.task; None looks in $SVP_MODELS and ~/.cache/svp_jax.
-        parser: a .yaml description of an ONNX parser, a MediaPipe .tflite segmenter, "landmarks", or None for
-            the first of these whose model is there.
-        smoothing: how far the tracker's noise is averaged, sigma in frames; 0 turns it off.
-        margin: factor on the room around the face in the crop.
-        test_fraction: last part of the clip that is held out.
-        start, seconds: part of the video to use; seconds None uses all of it.
-        frame_rate: of the capture, such as 25 or 30000/1001; None keeps the video's own.
-        prompt: text that describes the person, stored for training.
-        force: replace a finished capture at the same place.
-    """
-
-    size: int = 512
-    face_landmarker: Path | None = None
-    parser: str | None = None
-    smoothing: float = SIGMA
-    margin: float = 1.0
-    test_fraction: float = 0.2
-    start: float = 0.0
-    seconds: float | None = None
-    frame_rate: Fraction | None = None
-    prompt: str | None = None
-    force: bool = False
-
-    @property
-    def stop(self) -> float:
-        """Where in the video to end, in seconds."""
-        return float("inf") if self.seconds is None else self.start + self.seconds
-
-    def as_json(self) -> dict:
-        """The options as JSON values."""
-        plain = int | float | None
-        return {name: value if isinstance(value, plain) else str(value) for name, value in asdict(self).items()}
-
-    def check(self) -> None:
-        """Raises UserError for a value that is out of range."""
-        check_size(self.size)
-        ranges = {
-            "smoothing": (0, 20), "margin": (0, 5), "test_fraction": (0, 0.9), "start": (0, 1e6)
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} {getattr(self, name)}: allowed are values from {low} to {high}")
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise UserError(f"--seconds {self.seconds}: allowed are positive numbers")
-        if self.frame_rate is not None and not 1 <= self.frame_rate <= 240:
-            raise UserError(f"--frame-rate {self.frame_rate}: allowed are 1 to 240")
-
-
-def prepare(video: Path, out: Path, options: PrepareOptions = PrepareOptions()) -> Capture:
+def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
     """Makes the capture `out` of a video of one person.
 
     An interrupted run leaves nothing at `out`, and the next starts again from the beginning.
@@ -91,7 +35,6 @@ def prepare(video: Path, out: Path, options: PrepareOptions = PrepareOptions()) 
         UserError: the video cannot be read or shows no face, an option is out of range, a model file is missing,
             the disk refuses a file, or `out` exists and `options.force` is false.
     """
-    options.check()
     check_output(out, options.force)
     source = open_video(video)
     landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
@@ -117,9 +60,9 @@ def _write_capture(
     folder: Path, source: Video, options: PrepareOptions, tracks: Tracks, parser: Parser | None, info: dict
 ) -> None:
     """The second pass and the files; `info` is for the manifest, its "warnings" are added to."""
-    rate = options.frame_rate or source.frame_rate
+    rate = options.rate or source.frame_rate
     frame_map = constant_rate_map(tracks.times, rate)
-    if options.frame_rate is None:
+    if options.rate is None:
         _note_rate(info["warnings"], frame_map, len(tracks.times), rate)
     smoothed = smooth_landmarks(tracks.landmarks, tracks.motion, tracks.shot, options.smoothing)
     crop = choose_crop(smoothed[tracks.shot >= 0], tracks.window, options.size, options.margin)

@@ -8,7 +8,8 @@ import pytest
 from factories import file_size_limit
 
 from svp_jax.capture.capture import CaptureWriter, open_capture
-from svp_jax.capture.prepare import PrepareOptions, prepare
+from svp_jax.capture.options import PrepareOptions
+from svp_jax.capture.prepare import prepare
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
 from svp_jax.face.labels import LABEL_INDEX, decode, face_mask
@@ -160,7 +161,7 @@ def test_variable_rate_becomes_constant_with_a_map(run, shared):
 
 def test_part_with_sound_rate_and_prompt(run):
     capture, warned = run(
-        "hdtf_a.mp4", start=1.0, seconds=1.0, frame_rate=Fraction(25, 2), test_fraction=0.0, prompt="a woman"
+        "hdtf_a.mp4", start=1.0, seconds=1.0, frame_rate="25/2", test_fraction=0.0, prompt="a woman"
     )
     assert capture.frame_rate == Fraction(25, 2) and 12 <= capture.frame_count <= 13
     # A rate that was asked for is no surprise.
@@ -185,7 +186,7 @@ def test_landmarks_only_warns(run):
         ({"seconds": 0}, "--seconds 0"),
         ({"seconds": math.nan}, "--seconds nan: allowed are positive numbers"),
         ({"seconds": math.inf}, "--seconds inf: allowed are positive numbers"),
-        ({"frame_rate": Fraction(0)}, "--frame-rate 0"),
+        ({"frame_rate": "0"}, "--frame-rate 0"),
         ({"start": 50.0}, "no frame from --start 50.0"),
     ],
 )

@@ -1,0 +1,54 @@
+"""`svp demo` from end to end, with a few steps where a real run takes hundreds."""
+
+import dataclasses
+import json
+
+import pytest
+
+from svp_jax import demo as demo_module
+from svp_jax.demo import CONFIG, demo
+from svp_jax.errors import UserError
+from svp_jax.inspect import inspect
+from svp_jax.training.config import Stage, VAEPass
+from svp_jax.weights.base import TINY_BASE
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Two seconds of film and two training steps each: the code of a real run, not its results."""
+    if not (TINY_BASE / "model_index.json").is_file():
+        pytest.skip(f"the tiny base has not been trained: {TINY_BASE} is not there")
+    stage = Stage(steps=2, trainable="unlocked")
+    small = dataclasses.replace(
+        CONFIG, outlines=stage, details=stage, vae=VAEPass("decoder", 2, 2), batch_size=2, preview_steps=2
+    )
+    for name, value in {"CONFIG": small, "SECONDS": 2.0, "SIZE": 64, "STEPS": 2}.items():
+        monkeypatch.setattr(demo_module, name, value)
+
+
+def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp_path):
+    out = tmp_path / "demo"
+    evaluate = demo_module.evaluate
+    monkeypatch.setattr(demo_module, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        demo(out, seed=3, force=False)
+    with pytest.raises(UserError, match=r"unfinished demo with --seed 3"):
+        demo(out, seed=4, force=False)
+    monkeypatch.setattr(demo_module, "evaluate", evaluate)
+    kept = (out / "avatar" / "avatar.json").stat().st_mtime_ns
+    table = demo(out, seed=3, force=False)
+    assert (out / "avatar" / "avatar.json").stat().st_mtime_ns == kept
+
+    files = {path.name for path in out.iterdir() if path.is_file()}
+    videos = {"avatar.mp4", "side_by_side.mp4", "plain.mp4", "morph.mp4"}
+    assert files == {*videos, "metrics.json", "contact_sheet.png", "README.md", "demo.json"}
+    results = json.loads((out / "metrics.json").read_text())
+    assert results["seconds"].keys() == {
+        "capture", "avatar", "render", "plain", "morph", "report", "report_plain"
+    }  # fmt: skip
+    assert {"psnr_to_named", "psnr_to_original", "landmark_error"} <= results["morph"].keys()
+    assert table in (out / "README.md").read_text()
+    assert all(file in (out / "README.md").read_text() for file in files - {"README.md", "demo.json"})
+    assert inspect(out) == []
+    with pytest.raises(UserError, match="--force"):
+        demo(out, seed=3, force=False)
