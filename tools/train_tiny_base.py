@@ -215,25 +215,25 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, step
     heads = Heads(work)
     parsing = np.stack([colorize(labels) for labels in heads.labels])
     images = (heads.frames, parsing)
-    # Every head at half size, a third of them at full size, where a training step costs four times as much.
+    # Every head at half size, every sixth at full size, where encoding and training cost four times as much.
     latents = {
         (size, kind): cached_latents(
             work / f"control_{size}_{kind}.npz", vae, f"heads {size} {kind}",
             lambda n, kind=kind, size=size: images[kind][n] if size == 256 else half(images[kind][n]), numbers,
         )
-        for size, numbers in ((128, np.arange(len(parsing))), (256, np.arange(0, len(parsing), 3)))
+        for size, numbers in ((128, np.arange(len(parsing))), (256, np.arange(0, len(parsing), 6)))
         for kind in (0, 1)
     }  # fmt: skip
     ids = tokenize(tokenizer, heads.captions)
     empty = tokenize(tokenizer, np.array([""]))[0]
-    batch_size = 16
+    batch_size = 8
 
     def batch_of(step: int) -> dict[str, np.ndarray]:
         rng = batch_rng(SEED + 3, step)
         size = 256 if step % 8 == 7 else 128
         mean, std = ([latents[size, kind][part] for kind in (0, 1)] for part in (0, 1))
         chosen = batch_indices(SEED + 3, step, len(mean[0]), batch_size)
-        numbers = chosen * 3 if size == 256 else chosen
+        numbers = chosen * 6 if size == 256 else chosen
         task = rng.choice(3, size=batch_size, p=TASK_SHARES)  # Stage I, Stage II, text alone
         maps = (task == 0).astype(int)
         conditions = []
@@ -371,7 +371,7 @@ if __name__ == "__main__":
     parser.add_argument("--vae-steps", type=int, default=4000)
     parser.add_argument("--text-steps", type=int, default=700)
     parser.add_argument("--unet-steps", type=int, default=8000)
-    parser.add_argument("--control-steps", type=int, default=6000)
+    parser.add_argument("--control-steps", type=int, default=7000)
     parser.add_argument("--out", type=Path, default=TINY_BASE)
     options = parser.parse_args()
 
