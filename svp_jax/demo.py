@@ -23,19 +23,21 @@ from svp_jax.training.train import train
 
 SIZE = 128
 SECONDS = 10.0
-STEPS = 10
+STEPS = 5
 MORPH_NAME = "Velmora"
 PROGRESS = "progress.json"
 PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
-    outlines=Stage(steps=150, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="unlocked"),
-    details=Stage(steps=250, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="unlocked"),
-    vae=VAEPass(trainable="decoder", steps=100, batch_size=8, learning_rate=1e-3),
-    batch_size=16,
-    warmup_steps=20,
+    outlines=Stage(steps=250, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
+    details=Stage(steps=500, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
+    vae=VAEPass(trainable="all", steps=700, batch_size=2, learning_rate=1e-3),
+    batch_size=8,
+    warmup_steps=30,
     decay="cosine",
-    save_every=100,
+    timestep_shift=3.0,
+    moved_copies=4,
+    save_every=250,
     preview_every=1000,
     preview_steps=STEPS,
 )

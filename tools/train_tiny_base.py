@@ -41,6 +41,7 @@ from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
+from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import noised_latents
 from svp_jax.training.vae_pass import vae_loss
 from svp_jax.weights.base import TINY_BASE
@@ -102,7 +103,7 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
     vae = fit(
         "vae", {"vae": first_weights(work, "vae", lambda: make_vae(SEED, 1.0))}, ((r"vae/.*", 1.0),), vae_loss,
         batch_of, work / "run_vae", steps=steps, batch_size=batch_size, seed=SEED,
-        optimizer_settings={"learning_rate": 2e-3, **OPTIMIZER}, save_every=250, preview_every=500, preview=preview,
+        settings=OptimizerSettings(2e-3, **OPTIMIZER), save_every=250, preview_every=500, preview=preview,
     )["vae"]  # fmt: skip
     # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.
     sample = np.arange(0, len(heads.frames), max(1, len(heads.frames) // 256))
@@ -133,7 +134,7 @@ def train_text(work: Path, steps: int) -> tuple[nnx.Module, object]:
     models = {"text": make_text_encoder(SEED, tokenizer), "readout": Readout(rngs=nnx.Rngs(SEED))}
     text = fit(
         "text", models, ((r"(text|readout)/.*", 1.0),), text_loss, batch_of, work / "run_text",
-        steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 1e-3, **OPTIMIZER},
+        steps=steps, batch_size=batch_size, seed=SEED, settings=OptimizerSettings(1e-3, **OPTIMIZER),
         save_every=100, preview_every=10**9, preview=lambda step, models: None,
     )["text"]  # fmt: skip
     save_model(text, out)
@@ -197,7 +198,7 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
         "unet", {"unet": first_weights(work, "unet", lambda: make_unet(SEED)), "text": text},
         ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss, batch_of, work / "run_unet",
         steps=steps, batch_size=batch_size, seed=SEED,
-        optimizer_settings={"learning_rate": 6e-4, **OPTIMIZER}, save_every=200, preview_every=500, preview=samples,
+        settings=OptimizerSettings(6e-4, **OPTIMIZER), save_every=200, preview_every=500, preview=samples,
     )["unet"]  # fmt: skip
     save_model(unet, out)
     return unet
@@ -230,7 +231,7 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, step
 
     def batch_of(step: int) -> dict[str, np.ndarray]:
         rng = batch_rng(SEED + 3, step)
-        size = 256 if step % 8 == 7 else 128
+        size = 256 if step % 24 == 23 else 128
         mean, std = ([latents[size, kind][part] for kind in (0, 1)] for part in (0, 1))
         chosen = batch_indices(SEED + 3, step, len(mean[0]), batch_size)
         numbers = chosen * 6 if size == 256 else chosen
@@ -277,7 +278,7 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, step
     models = fit(
         "control", {**start, "text": text},
         ((r"(unet|controlnet)/.*", 1.0), (r"text/.*", None)), control_loss, batch_of, work / "run_control",
-        steps=steps, batch_size=batch_size, seed=SEED, optimizer_settings={"learning_rate": 1e-3, **OPTIMIZER},
+        steps=steps, batch_size=batch_size, seed=SEED, settings=OptimizerSettings(1e-3, **OPTIMIZER),
         save_every=200, preview_every=500, preview=samples,
     )  # fmt: skip
     save_model(models["unet"], out / "unet")

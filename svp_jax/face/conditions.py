@@ -39,14 +39,14 @@ def details_condition(parsing: np.ndarray, geometry: np.ndarray, iris: np.ndarra
 
 
 def degrade_parsing(rng: np.random.Generator, parsing: np.ndarray) -> np.ndarray:
-    """Makes a true parsing map look like one that stage one made: moved by up to 2 pixels, edges blurred.
+    """Makes a true parsing map look like one that stage one made: moved by up to 1/256 of its width, edges blurred.
 
     Args:
         rng: the source of all randomness.
         parsing: palette colours uint8 [S, S, 3].
     """
     height, width = parsing.shape[:2]
-    shift = rng.uniform(-2, 2, size=2)
+    shift = rng.uniform(-1, 1, size=2) * width / 256
     sigma = rng.uniform(0, 1.2)
     move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
     moved = cv2.warpAffine(parsing, move, (width, height), borderMode=cv2.BORDER_REPLICATE)

@@ -64,6 +64,8 @@ class TrainConfig:
     """1: all timesteps alike; more: noisier ones more often, where the condition decides (ours; 3 for short runs)."""
     window: int = 3
     """k, the number of consecutive face model renders that Stage I sees (our choice)."""
+    moved_copies: int = 0
+    """Copies of each training frame, moved within the picture (`training/views.py`, ours); 5 for clips of seconds."""
     degrade_parsing: bool = True
     """Blur and shift Stage II's parsing maps in training, so that it survives Stage I's output."""
     temporal_current: float = 0.6
@@ -145,7 +147,7 @@ def check(config: TrainConfig) -> None:
     _check_choice("decay", config.decay, DECAYS)
     for name in ("batch_size", "window", "save_every", "preview_every", "preview_steps"):
         _check_range(name, getattr(config, name), 1)
-    for name in ("warmup_steps", "weight_decay", "min_snr_gamma"):
+    for name in ("warmup_steps", "weight_decay", "min_snr_gamma", "moved_copies"):
         _check_range(name, getattr(config, name), 0)
     for name in ("clip_norm", "timestep_shift"):
         _check_range(name, getattr(config, name), SMALLEST_RATE)

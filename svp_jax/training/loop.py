@@ -17,7 +17,8 @@ from tqdm import tqdm
 from svp_jax.errors import UserError
 from svp_jax.training.checkpoints import TrainingState
 from svp_jax.training.devices import check_batch, first, replicate, shard
-from svp_jax.training.step import LossOf, make_optimizer, make_train_step
+from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
+from svp_jax.training.step import LossOf, make_train_step
 from svp_jax.training.trainable import Rules, assemble, divide, flatten, table
 
 LOG_EVERY = 10
@@ -34,7 +35,7 @@ def fit(
     steps: int,
     batch_size: int,
     seed: int,
-    optimizer_settings: Mapping[str, object],
+    settings: OptimizerSettings,
     save_every: int,
     preview_every: int,
     preview: Callable[[int, dict[str, nnx.Module]], None],
@@ -47,7 +48,6 @@ def fit(
         loss_of: see `svp_jax.training.step`.
         batch_of: global batch number -> arrays with leading axis `batch_size`; called from a thread.
         folder: holds `log.jsonl` and `checkpoints/`.
-        optimizer_settings: keyword arguments of `make_optimizer` but steps.
         preview: called with (finished steps, models) at step 0, every `preview_every` and at the end.
 
     Raises:
@@ -58,8 +58,8 @@ def fit(
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, rules)
     print(f"{name}: what is trained\n{table(flat, rules)}", file=sys.stderr)
-    optimizer = make_optimizer(multipliers=multipliers, steps=steps, **optimizer_settings)
-    step_fn = make_train_step(loss_of, structures, optimizer, seed)
+    optimizer = make_optimizer(settings, multipliers)
+    step_fn = make_train_step(loss_of, structures, optimizer)
     opt_state = optimizer.init(trained)
 
     checkpoints = TrainingState(folder / "checkpoints")
@@ -88,13 +88,17 @@ def fit(
         for step in range(start, steps):
             batch = shard(coming.result())
             coming = loader.submit(batch_of, step + 1)
-            trained, opt_state, scalars = step_fn(trained, opt_state, frozen, batch, sample_index, np.uint32(step))
+            rate = np.float32(settings.learning_rate_at(step, steps))
+            trained, opt_state, scalars = step_fn(
+                trained, opt_state, frozen, batch, sample_index, np.uint32(seed), np.uint32(step), rate
+            )
             done = step + 1
             progress.update()
             saves = done % save_every == 0 or done == steps
             if done % LOG_EVERY == 0 or saves:
                 values = {key: float(value) for key, value in first(scalars).items()}
                 seconds = time.monotonic() - began
+                values["learning_rate"] = float(rate)
                 values["images_per_second"] = (done - logged) * batch_size / seconds
                 began, logged = time.monotonic(), done
                 log.write(json.dumps({"step": done, **values}) + "\n")

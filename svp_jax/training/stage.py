@@ -1,6 +1,5 @@
 """One stage of training: its samples, its loss and its previews."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,36 +10,14 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import Capture
-from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
-from svp_jax.face.conditions import degrade_parsing
 from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
+from svp_jax.training.views import Views, read_targets, stage_condition
 
 PREVIEW_FRAMES = 4
-
-
-def read_targets(capture: Capture, stage: str) -> Callable[[np.ndarray], np.ndarray]:
-    """What a stage learns to make: parsing maps (outlines) or frames (details), uint8 [n, S, S, 3]."""
-    return capture.parsing if stage == "outlines" else capture.frames
-
-
-def stage_condition(
-    capture: Capture, stage: str, indices: np.ndarray, window: int, rng: np.random.Generator | None = None
-) -> np.ndarray:
-    """The condition images of frames `indices`, uint8 [n, S, S, C].
-
-    Args:
-        rng: degrades the parsing maps (training of the details stage); None leaves them as they are.
-    """
-    if stage == "outlines":
-        return outlines_of(capture, indices, window)
-    parsing = capture.parsing(indices)
-    if rng is not None:
-        parsing = np.stack([degrade_parsing(rng, image) for image in parsing])
-    return details_of(capture, indices, parsing)
 
 
 @dataclass(frozen=True)
@@ -48,14 +25,12 @@ class StageSamples:
     """The training samples of one stage; called with a step it gives the global batch of that step.
 
     Attributes:
-        mean, std: the targets' unscaled posterior, float32 [n, h, w, c].
-        indices: int [n], their frame numbers.
+        mean, std: the unscaled posterior of the views' targets, float32 [n, h, w, c].
         text, no_text: features [T, D] of the prompt and of the empty prompt.
     """
 
-    capture: Capture
+    views: Views
     stage: str
-    indices: np.ndarray
     mean: np.ndarray
     std: np.ndarray
     text: np.ndarray
@@ -68,15 +43,13 @@ class StageSamples:
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         """mean, std [B, h, w, c], condition uint8 [B, S, S, C], text [B, T, D]."""
-        chosen = batch_indices(self.seed, step, len(self.indices), self.batch_size)
+        chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)
         rng = batch_rng(self.seed, step)
         empty = rng.random(self.batch_size) < self.prompt_dropout
         return {
             "mean": self.mean[chosen],
             "std": self.std[chosen],
-            "condition": stage_condition(
-                self.capture, self.stage, self.indices[chosen], self.window, rng if self.degrade else None
-            ),
+            "condition": self.views.condition(self.stage, chosen, self.window, rng if self.degrade else None),
             "text": np.where(empty[:, None, None], self.no_text, self.text),
         }
 

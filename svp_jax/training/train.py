@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -28,15 +29,16 @@ from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
+from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import (
     PREVIEW_FRAMES,
     StagePreview,
     StageSamples,
-    read_targets,
     stage_loss,
 )
 from svp_jax.training.trainable import stage_rules, vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
+from svp_jax.training.views import training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
 from svp_jax.weights.folder import load_model, save_model
@@ -192,10 +194,10 @@ def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tup
     vae = base.vae
     report_path.parent.mkdir(parents=True, exist_ok=True)
     if tuning.trainable != "none":
-        train_indices = capture.train_indices
+        views = training_views(capture, config.moved_copies, config.seed)
         samples = VAESamples(
-            (lambda n: capture.frames(train_indices[n]), lambda n: capture.parsing(train_indices[n])),
-            (len(train_indices), len(train_indices)),
+            tuple(partial(views.targets, name) for name in STAGES),
+            (len(views), len(views)),
             tuning.batch_size,
             config.seed,
         )
@@ -209,7 +211,7 @@ def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tup
             steps=tuning.steps,
             batch_size=tuning.batch_size,
             seed=config.seed,
-            optimizer_settings=_optimizer_settings(config, tuning.learning_rate),
+            settings=optimizer_settings(config, tuning.learning_rate),
             save_every=config.save_every,
             preview_every=config.preview_every,
             preview=lambda step, models: _preview_vae(
@@ -246,14 +248,9 @@ def _spread(indices: np.ndarray, count: int) -> np.ndarray:
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
 
-def _optimizer_settings(config: TrainConfig, learning_rate: float) -> dict:
-    return {
-        "learning_rate": learning_rate,
-        "warmup_steps": config.warmup_steps,
-        "decay": config.decay,
-        "clip_norm": config.clip_norm,
-        "weight_decay": config.weight_decay,
-    }
+def optimizer_settings(config: TrainConfig, learning_rate: float) -> OptimizerSettings:
+    """What all three parts of a training run share, with the learning rate of one."""
+    return OptimizerSettings(learning_rate, config.warmup_steps, config.decay, config.clip_norm, config.weight_decay)
 
 
 def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
@@ -276,15 +273,14 @@ def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: Trai
     stage = getattr(config, name)
     work, notes = folder / "work" / name, folder / "training" / name
     work.mkdir(parents=True, exist_ok=True)
-    indices = capture.train_indices
+    views = training_views(capture, config.moved_copies, config.seed)
     mean, std = cached_latents(
-        work / "latents.npz", vae, capture.manifest["manifest_sha256"], read_targets(capture, name), indices
+        work / "latents.npz", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
     )
     text, no_text = np.asarray(encode_prompts(base, [config.prompt, ""]))
     samples = StageSamples(
-        capture,
+        views,
         name,
-        indices,
         mean,
         std,
         text,
@@ -315,7 +311,7 @@ def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: Trai
         steps=stage.steps,
         batch_size=config.batch_size,
         seed=config.seed,
-        optimizer_settings=_optimizer_settings(config, stage.learning_rate),
+        settings=optimizer_settings(config, stage.learning_rate),
         save_every=config.save_every,
         preview_every=config.preview_every,
         preview=StagePreview(

@@ -160,9 +160,7 @@ def test_variable_rate_becomes_constant_with_a_map(run, shared):
 
 
 def test_part_with_sound_rate_and_prompt(run):
-    capture, warned = run(
-        "hdtf_a.mp4", start=1.0, seconds=1.0, frame_rate="25/2", test_fraction=0.0, prompt="a woman"
-    )
+    capture, warned = run("hdtf_a.mp4", start=1.0, seconds=1.0, frame_rate="25/2", test_fraction=0.0, prompt="a woman")
     assert capture.frame_rate == Fraction(25, 2) and 12 <= capture.frame_count <= 13
     # A rate that was asked for is no surprise.
     assert capture.tracking()["source_time"].min() >= 1.0 and warned == []

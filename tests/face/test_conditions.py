@@ -47,15 +47,15 @@ def test_degradation_is_seeded_small_and_not_nothing():
     assert (changed[0] != changed[2]).any()
     for image in changed:
         assert (image != parsing).any()
-        # A shift of 2 and a blur of sigma 1.2 reach at most 7 pixels over an edge.
+        # A shift of 1/4 pixel and a blur of sigma 1.2 reach at most 7 pixels over an edge.
         assert (image[:13] == 0).all() and (image[27:37, 27:37] == parsing[27:37, 27:37]).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_degradation_moves_by_two_pixels_at_most(seed):
-    parsing = np.zeros((64, 64, 3), np.uint8)
-    parsing[30:34, 30:34] = 255
+def test_degradation_moves_by_a_256th_of_the_width_at_most(seed):
+    parsing = np.zeros((512, 512, 3), np.uint8)
+    parsing[254:258, 254:258] = 255
     image = degrade_parsing(np.random.default_rng(seed), parsing)[..., 0].astype(float)
     rows, columns = np.indices(image.shape)
     middle = np.array([(rows * image).sum(), (columns * image).sum()]) / image.sum()
-    assert (np.abs(middle - 31.5) <= 2.05).all()
+    assert (np.abs(middle - 255.5) <= 2.05).all()

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from svp_jax.capture.capture import open_capture
 from svp_jax.face.conditions import outlines_condition
 from svp_jax.training.batches import batch_indices, batch_rng
-from svp_jax.training.stage import StageSamples, stage_condition
+from svp_jax.training.stage import StageSamples
 from svp_jax.training.vae_pass import VAESamples
+from svp_jax.training.views import stage_condition, training_views
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 5))
@@ -37,12 +38,11 @@ def capture(capture_folder):
 
 
 def stage_samples(capture, stage, **changes) -> StageSamples:
-    indices = capture.train_indices
-    numbers = np.arange(len(indices), dtype=np.float32)[:, None, None, None]
+    views = training_views(capture, copies=2, seed=0)
+    numbers = np.arange(len(views), dtype=np.float32)[:, None, None, None]
     defaults = dict(
-        capture=capture,
+        views=views,
         stage=stage,
-        indices=indices,
         mean=numbers * np.ones((1, 8, 8, 4), np.float32),
         std=-numbers * np.ones((1, 8, 8, 4), np.float32),
         text=np.ones((77, 16), np.float32),
@@ -70,8 +70,9 @@ def test_a_batch_is_a_function_of_its_number(capture, stage):
 
 def test_the_parts_of_a_sample_belong_together(capture):
     batch = stage_samples(capture, "details", degrade=False)(0)
-    frames = capture.train_indices[batch["mean"][:, 0, 0, 0].astype(int)]
-    np.testing.assert_array_equal(batch["condition"], stage_condition(capture, "details", frames, 3))
+    numbers = batch["mean"][:, 0, 0, 0].astype(int)
+    views = training_views(capture, copies=2, seed=0)
+    np.testing.assert_array_equal(batch["condition"], views.condition("details", numbers, 3))
     np.testing.assert_array_equal(batch["std"], -batch["mean"])
 
 

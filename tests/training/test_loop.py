@@ -1,5 +1,6 @@
 """The training loop, on a line to be fitted: log, checkpoints, resume, what stops it, how often it compiles."""
 
+import dataclasses
 import json
 from functools import partial
 
@@ -11,11 +12,12 @@ import pytest
 from flax import nnx
 
 from svp_jax.errors import UserError
-from svp_jax.training import checkpoints
+from svp_jax.training import checkpoints, loop
 from svp_jax.training.loop import fit
-from svp_jax.training.step import make_optimizer
+from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
+from svp_jax.training.step import make_train_step
 
-OPTIMIZER = {"learning_rate": 0.05, "warmup_steps": 0, "decay": "constant", "clip_norm": 1.0, "weight_decay": 0.0}
+OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
 
 
 def squared_error(models, batch, keys):
@@ -34,7 +36,7 @@ def run(folder, **changes) -> dict[str, nnx.Module]:
         "steps": 12,
         "batch_size": 4,
         "seed": 0,
-        "optimizer_settings": OPTIMIZER,
+        "settings": OPTIMIZER,
         "save_every": 4,
         "preview_every": 6,
         "preview": lambda step, models: None,
@@ -70,7 +72,7 @@ def test_it_learns_logs_saves_and_previews(tmp_path):
     entries = log(tmp_path)
     assert [entry["step"] for entry in entries] == [*range(10, 101, 10)]
     assert entries[-1]["loss"] < 0.01 * entries[0]["loss"]
-    names = {"step", "loss", "gradient_norm", "update_norm", "parameter_norm", "images_per_second"}
+    names = {"step", "loss", "gradient_norm", "update_norm", "parameter_norm", "learning_rate", "images_per_second"}
     assert entries[0].keys() == names
     # The newest two stay.
     assert saved(tmp_path) == [80, 100]
@@ -177,40 +179,49 @@ def test_a_batch_must_divide_over_the_devices(tmp_path, monkeypatch):
         run(tmp_path)
 
 
-def updates(optimizer, count: int) -> list[float]:
-    """The first parameter's updates for a gradient of 1, times -1."""
-    parameters = {"a": jnp.float32(0), "b": jnp.float32(0)}
-    state, sizes = optimizer.init(parameters), []
-    for _ in range(count):
-        change, state = optimizer.update({name: jnp.float32(1) for name in parameters}, state, parameters)
-        assert float(change["b"]) == pytest.approx(0.2 * float(change["a"]), rel=1e-5)
-        sizes.append(-float(change["a"]))
-    return sizes
-
-
-def test_warm_up_then_cosine_and_a_rate_for_each_parameter():
-    """Adam divides a constant gradient by itself, so the update is the learning rate."""
-    settings = {"warmup_steps": 4, "decay": "cosine", "clip_norm": 10.0, "weight_decay": 0.0}
-    sizes = updates(make_optimizer(1.0, {"a": 1.0, "b": 0.2}, steps=12, **settings), 12)
+def test_warm_up_then_cosine():
+    settings = OptimizerSettings(1.0, warmup_steps=4, decay="cosine", clip_norm=1.0, weight_decay=0.0)
     expected = [0.25, 0.4375, 0.625, 0.8125, *(0.5 * (1 + np.cos(np.pi * np.arange(8) / 8)))]
-    np.testing.assert_allclose(sizes, expected, rtol=1e-4)
+    np.testing.assert_allclose([settings.learning_rate_at(step, 12) for step in range(12)], expected, rtol=1e-12)
 
 
-def test_no_warm_up_and_constant():
-    settings = {"warmup_steps": 0, "decay": "constant", "clip_norm": 10.0, "weight_decay": 0.0}
-    sizes = updates(make_optimizer(0.5, {"a": 1.0, "b": 0.2}, steps=3, **settings), 3)
-    np.testing.assert_allclose(sizes, 0.5, rtol=1e-4)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_warm_up_takes_at_most_half_of_a_run(steps):
+    settings = OptimizerSettings(0.5, warmup_steps=100, decay="constant", clip_norm=1.0, weight_decay=0.0)
+    rates = [settings.learning_rate_at(step, steps) for step in range(steps)]
+    assert rates[-1] == 0.5 and all(0 < rate <= 0.5 for rate in rates)
 
 
-def test_gradients_are_clipped_by_their_global_norm(tmp_path):
-    """AdamW does not see the scale of a constant gradient, but that of one that changes."""
-    optimizer = make_optimizer(
-        1.0, {"a": 1.0}, steps=2, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0
-    )
-    reference = optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0)
-    parameters = {"a": jnp.zeros(2)}
+def test_it_is_adamw_on_clipped_gradients_at_a_rate_for_each_parameter():
+    """Against optax.adamw, whose update is linear in the rate."""
+    settings = OptimizerSettings(1.0, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.1)
+    optimizer = make_optimizer(settings, {"a": 1.0, "b": 0.2})
+    reference = optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1)
+    parameters = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([3.0])}
     state, plain = optimizer.init(parameters), reference.init(parameters)
-    for gradient, clipped in (([0.3, 0.4], [0.3, 0.4]), ([30.0, 40.0], [0.6, 0.8])):
-        change, state = optimizer.update({"a": jnp.array(gradient)}, state, parameters)
-        expected, plain = reference.update({"a": jnp.array(clipped)}, plain, parameters)
-        np.testing.assert_allclose(change["a"], expected["a"], rtol=1e-5)
+    gradient = {"a": jnp.array([0.3, 0.4]), "b": jnp.array([0.0])}  # a norm of 0.5
+    for scale, clipped, rate in ((1.0, 1.0, 0.5), (100.0, 2.0, 0.25)):
+        change, state = optimizer.update(optax.tree.scale(scale, gradient), state, parameters, learning_rate=rate)
+        expected, plain = reference.update(optax.tree.scale(clipped, gradient), plain, parameters)
+        np.testing.assert_allclose(change["a"], rate * expected["a"], rtol=1e-5)
+        np.testing.assert_allclose(change["b"], 0.2 * rate * expected["b"], rtol=1e-5)
+
+
+def test_runs_of_another_length_rate_and_seed_share_a_program(tmp_path, monkeypatch):
+    """What differs between them is an argument of the compiled step, not part of it."""
+    programs = []
+
+    def noted(*arguments):
+        step = make_train_step(*arguments)
+
+        def lowered(*values):
+            if not programs or programs[-1][0] is not step:
+                programs.append((step, step.lower(*values).as_text()))
+            return step(*values)
+
+        return lowered
+
+    monkeypatch.setattr(loop, "make_train_step", noted)
+    run(tmp_path / "a", steps=4)
+    run(tmp_path / "b", steps=8, seed=5, settings=dataclasses.replace(OPTIMIZER, learning_rate=0.2, decay="cosine"))
+    assert len(programs) == 2 and programs[0][1] == programs[1][1]

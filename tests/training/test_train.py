@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from factories import ENCODER, make_capture, random_model
+from factories import make_capture, random_model
 from flax import nnx
 from training_run import CONFIG, read_log
 
@@ -111,7 +111,8 @@ def test_locked_leaves_the_whole_unet(base_folder, capture_folder, tmp_path, mon
 
 def test_training_starts_from_the_controlnet_of_the_base(base_folder, tmp_path):
     folder = shutil.copytree(base_folder, tmp_path / "base")
-    config = ControlNetConfig.from_json({**ENCODER, "conditioning_channels": 9})
+    channels = {"conditioning_channels": 9, "conditioning_embedding_out_channels": [8, 8, 8, 8]}
+    config = ControlNetConfig.from_json(load_base(folder).unet.config.encoder_json() | channels)
     save_model(random_model(ControlNet, config, np.random.default_rng(3)), folder / "controlnet")
     base = load_base(folder)
     first = train_module._first_controlnet(base, 9, seed=0)

@@ -1,0 +1,58 @@
+"""AdamW and its learning rate over a run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optax
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How a run optimizes, but for its number of steps.
+
+    Attributes:
+        learning_rate: the peak; multiplied by each parameter's own multiplier.
+        warmup_steps: of linear warm-up, at most half of the run.
+        decay: "constant" or "cosine" (to 0 at the run's end).
+        clip_norm: largest global norm of the gradients.
+        weight_decay: of AdamW, decoupled.
+    """
+
+    learning_rate: float
+    warmup_steps: int
+    decay: str
+    clip_norm: float
+    weight_decay: float
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of step 0 <= `step` < `steps`."""
+        warmup_steps = min(self.warmup_steps, steps // 2)
+        if step < warmup_steps:
+            start = self.learning_rate / warmup_steps
+            return start + (self.learning_rate - start) * step / warmup_steps
+        if self.decay == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
+
+
+def make_optimizer(
+    settings: OptimizerSettings, multipliers: Mapping[str, float]
+) -> optax.GradientTransformationExtraArgs:
+    """AdamW (betas 0.9, 0.999, eps 1e-8) with clipping by the global norm and per-parameter rates.
+
+    Its `update` takes `learning_rate`, a traced scalar: two runs that differ in it or in length share a program.
+    """
+
+    def init(params):
+        return ()
+
+    def scale(updates, state, params=None, *, learning_rate, **_):
+        return {name: -learning_rate * multipliers[name] * update for name, update in updates.items()}, state
+
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip_norm),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.GradientTransformationExtraArgs(init, scale),
+    )

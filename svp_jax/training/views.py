@@ -1,0 +1,107 @@
+"""What is trained on: a capture's frames as they are, and copies of them moved within the picture.
+
+A short clip shows a head in few places, and a network that only sees those learns them by heart: without the copies it
+draws a head that stays where it was. Picture and conditions are moved alike.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from svp_jax.capture.capture import Capture
+from svp_jax.capture.conditions import details_of, outlines_of
+from svp_jax.face.conditions import degrade_parsing
+
+# Largest shift, as a part of the picture, and largest change of size of a copy (our choice).
+SHIFT = 0.1
+SCALE = 0.1
+
+
+def read_targets(capture: Capture, stage: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What a stage learns to make: parsing maps (outlines) or frames (details), uint8 [n, S, S, 3]."""
+    return capture.parsing if stage == "outlines" else capture.frames
+
+
+def stage_condition(
+    capture: Capture, stage: str, indices: np.ndarray, window: int, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """The condition images of frames `indices`, uint8 [n, S, S, C].
+
+    Args:
+        rng: degrades the parsing maps (training of the details stage); None leaves them as they are.
+    """
+    if stage == "outlines":
+        return outlines_of(capture, indices, window)
+    parsing = capture.parsing(indices)
+    if rng is not None:
+        parsing = np.stack([degrade_parsing(rng, image) for image in parsing])
+    return details_of(capture, indices, parsing)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Numbered pictures to train on.
+
+    Attributes:
+        frames: int [n], the capture's frame of each.
+        moves: float32 [n, 2, 3], where its pixels go: x' = moves @ (x, y, 1).
+    """
+
+    capture: Capture
+    frames: np.ndarray
+    moves: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def targets(self, stage: str, numbers: np.ndarray) -> np.ndarray:
+        """As `read_targets`, of the views `numbers`."""
+        return move(read_targets(self.capture, stage)(self.frames[numbers]), self.moves[numbers])
+
+    def condition(
+        self, stage: str, numbers: np.ndarray, window: int, rng: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """As `stage_condition`, of the views `numbers`."""
+        return move(stage_condition(self.capture, stage, self.frames[numbers], window, rng), self.moves[numbers])
+
+    def source_hash(self) -> str:
+        """Of the capture, the frames and the moves."""
+        digest = hashlib.sha256(self.capture.manifest["manifest_sha256"].encode())
+        digest.update(np.asarray(self.frames, np.int64).tobytes())
+        digest.update(self.moves.tobytes())
+        return digest.hexdigest()
+
+
+def training_views(capture: Capture, copies: int, seed: int) -> Views:
+    """All usable training frames, then `copies` moved copies of each."""
+    frames = np.tile(capture.train_indices, 1 + copies)
+    plain = len(capture.train_indices)
+    rng = np.random.default_rng((seed, 2))  # the numbers of `batches.py` are pairs (seed, epoch) and triples
+    scale = np.exp(rng.uniform(-SCALE, SCALE, len(frames)))
+    scale[:plain] = 1
+    shift = rng.uniform(-SHIFT, SHIFT, (len(frames), 2)) * capture.size
+    shift[:plain] = 0
+    moves = np.zeros((len(frames), 2, 3), np.float32)
+    moves[:, 0, 0] = moves[:, 1, 1] = scale
+    # About the middle of the picture.
+    moves[:, :, 2] = shift + (1 - scale[:, None]) * (capture.size - 1) / 2
+    return Views(capture, frames, moves)
+
+
+def move(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Images uint8 [n, S, S, C] moved by `moves` [n, 2, 3]; what comes in at an edge repeats the edge."""
+    moved = np.empty_like(images)
+    for image, matrix, out in zip(images, moves, moved, strict=True):
+        if np.array_equal(matrix, np.eye(2, 3)):
+            out[...] = image
+            continue
+        # OpenCV takes four channels at most.
+        for start in range(0, image.shape[-1], 3):
+            part = np.ascontiguousarray(image[..., start : start + 3])
+            out[..., start : start + 3] = cv2.warpAffine(
+                part, matrix, part.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+    return moved
