@@ -30,6 +30,7 @@ from tiny_base_models import (
     make_vae,
 )
 from tiny_base_text import Readout, attribute_targets, text_loss
+from transformers import CLIPTokenizer
 
 from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, loss, sample_sequence
@@ -44,6 +45,7 @@ from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import noised_latents
 from svp_jax.training.vae_pass import vae_loss
+from svp_jax.training.views import move, random_moves
 from svp_jax.weights.base import TINY_BASE
 from svp_jax.weights.folder import load_model, save_model
 
@@ -117,7 +119,11 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
 
 def train_text(work: Path, steps: int) -> tuple[nnx.Module, object]:
     """Tokenizer and text encoder: captions in, the attributes that drew the head out."""
-    tokenizer = make_tokenizer(work / "tokenizer", PARSING_CAPTION.split())
+    # Made once: the learner breaks ties as it likes, and the text encoder knows the words by their numbers.
+    if (work / "tokenizer" / "tokenizer_config.json").exists():
+        tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
+    else:
+        tokenizer = make_tokenizer(work / "tokenizer", PARSING_CAPTION.split())
     out = work / "text_encoder"
     if (out / "config.json").exists():
         return load_model(out), tokenizer
@@ -205,7 +211,7 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: 
 
 
 def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, steps: int) -> None:
-    """The UNet and one ControlNet for both stages, together; 128 pixels, and 256 in every eighth step.
+    """The UNet and one ControlNet for both stages, together; 128 pixels, and 256 in every 24th step.
 
     Each sample is one of three: Stage I (the face model's renders in, parsing map out), Stage II (parsing map, render
     and iris map in, frame out), or the frame from its text alone, so that the UNet stays a text-to-image model.
@@ -216,14 +222,25 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, step
     heads = Heads(work)
     parsing = np.stack([colorize(labels) for labels in heads.labels])
     images = (heads.frames, parsing)
-    # Every head at half size, every sixth at full size, where encoding and training cost four times as much.
+    count = len(parsing)
+    # Views of 128 pixels: every head as it is, then moved within the picture. Every sixth head at 256 pixels, where
+    # encoding and training cost four times as much.
+    still = np.tile(np.eye(2, 3, dtype=np.float32), (count, 1, 1))
+    moves = np.concatenate([still, random_moves(count, 128, SEED)])
+
+    def view(pictures: np.ndarray, number: int, size: int) -> np.ndarray:
+        """A view uint8 [size, size, C] of one of the heads' pictures [N, 256, 256, C]."""
+        if size == 256:
+            return pictures[number]
+        return move(half(pictures[number % count][None]), moves[number][None])[0]
+
+    numbers = {128: np.arange(2 * count), 256: np.arange(0, count, 6)}
     latents = {
         (size, kind): cached_latents(
-            work / f"control_{size}_{kind}.npz", vae, f"heads {size} {kind}",
-            lambda n, kind=kind, size=size: images[kind][n] if size == 256 else half(images[kind][n]), numbers,
+            work / f"control_{size}_{kind}.npz", vae, f"heads {size} {kind}, moved",
+            lambda n, kind=kind, size=size: np.stack([view(images[kind], i, size) for i in n]), numbers[size],
         )
-        for size, numbers in ((128, np.arange(len(parsing))), (256, np.arange(0, len(parsing), 6)))
-        for kind in (0, 1)
+        for size in (128, 256) for kind in (0, 1)
     }  # fmt: skip
     ids = tokenize(tokenizer, heads.captions)
     empty = tokenize(tokenizer, np.array([""]))[0]
@@ -234,20 +251,17 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer, step
         size = 256 if step % 24 == 23 else 128
         mean, std = ([latents[size, kind][part] for kind in (0, 1)] for part in (0, 1))
         chosen = batch_indices(SEED + 3, step, len(mean[0]), batch_size)
-        numbers = chosen * 6 if size == 256 else chosen
         task = rng.choice(3, size=batch_size, p=TASK_SHARES)  # Stage I, Stage II, text alone
         maps = (task == 0).astype(int)
         conditions = []
-        for number, outlines in zip(numbers, maps, strict=True):
-            map_, geometry, iris = (
-                half(image[None])[0] if size == 128 else image
-                for image in (parsing[number], heads.geometry[number], heads.iris[number])
-            )
+        for number, outlines in zip(numbers[size][chosen], maps, strict=True):
+            geometry = view(heads.geometry, number, size)
             if outlines:
                 conditions.append(np.concatenate([geometry] * OUTLINES_WINDOW, axis=-1))
             else:
-                conditions.append(np.concatenate([degrade_parsing(rng, map_), geometry, iris], axis=-1))
-        captions = ids[numbers, rng.integers(ids.shape[1], size=batch_size)]
+                map_ = degrade_parsing(rng, view(parsing, number, size))
+                conditions.append(np.concatenate([map_, geometry, view(heads.iris, number, size)], axis=-1))
+        captions = ids[numbers[size][chosen] % count, rng.integers(ids.shape[1], size=batch_size)]
         dropped = rng.random(batch_size) < EMPTY_SHARE
         return {
             "mean": np.stack([mean[kind][n] for kind, n in zip(maps, chosen, strict=True)]),

@@ -58,8 +58,8 @@ def fit(
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, rules)
     print(f"{name}: what is trained\n{table(flat, rules)}", file=sys.stderr)
-    optimizer = make_optimizer(settings, multipliers)
-    step_fn = make_train_step(loss_of, structures, optimizer)
+    optimizer = make_optimizer(settings.clip_norm, settings.weight_decay, tuple(multipliers.items()))
+    step_fn = make_train_step(loss_of, tuple(structures.items()), optimizer)
     opt_state = optimizer.init(trained)
 
     checkpoints = TrainingState(folder / "checkpoints")
@@ -68,7 +68,8 @@ def fit(
         print(f"{name}: goes on from step {start}", file=sys.stderr)
         trained, opt_state = checkpoints.restore(start, trained, opt_state)
     else:
-        preview(0, models)
+        # Put together as later ones are, so that what draws it compiles once.
+        preview(0, assemble(structures, flat))
     _truncate_log(folder / "log.jsonl", start)
     # From here on the parameters live on the devices alone; every step donates them.
     trained, opt_state, frozen = replicate(trained), replicate(opt_state), replicate(frozen)

@@ -1,7 +1,7 @@
 """AdamW and its learning rate over a run."""
 
+import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import optax
@@ -36,23 +36,29 @@ class OptimizerSettings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
+@functools.lru_cache(maxsize=1)
 def make_optimizer(
-    settings: OptimizerSettings, multipliers: Mapping[str, float]
+    clip_norm: float, weight_decay: float, multipliers: tuple[tuple[str, float], ...]
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW (betas 0.9, 0.999, eps 1e-8) with clipping by the global norm and per-parameter rates.
 
-    Its `update` takes `learning_rate`, a traced scalar: two runs that differ in it or in length share a program.
+    Its `update` takes `learning_rate`, a traced scalar, and equal arguments give the same object: runs that differ in
+    rate or length share a compiled step.
+
+    Args:
+        multipliers: (name, multiplier) of every parameter.
     """
+    rates = dict(multipliers)
 
     def init(params):
         return ()
 
     def scale(updates, state, params=None, *, learning_rate, **_):
-        return {name: -learning_rate * multipliers[name] * update for name, update in updates.items()}, state
+        return {name: -learning_rate * rates[name] * update for name, update in updates.items()}, state
 
     return optax.chain(
-        optax.clip_by_global_norm(settings.clip_norm),
+        optax.clip_by_global_norm(clip_norm),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-        optax.add_decayed_weights(settings.weight_decay),
+        optax.add_decayed_weights(weight_decay),
         optax.GradientTransformationExtraArgs(init, scale),
     )

@@ -1,7 +1,7 @@
 """One stage of training: its samples, its loss and its previews."""
 
+import functools
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,6 +12,7 @@ from flax import nnx
 from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import write_png
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
+from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
@@ -84,10 +85,15 @@ def noised_latents(
     return add_noise(schedule, clean, noise, timesteps), clean, noise, timesteps
 
 
+@functools.lru_cache(maxsize=1)
 def stage_loss(
-    schedule: TrainingSchedule, scaling_factor: float, timestep_shift: float, min_snr_gamma: float | None
+    scheduler: SchedulerConfig, scaling_factor: float, timestep_shift: float, min_snr_gamma: float | None
 ) -> LossOf:
-    """The loss of a stage: noise a posterior sample to a random timestep, compare the prediction."""
+    """The loss of a stage: noise a posterior sample to a random timestep, compare the prediction.
+
+    Equal arguments give the same function, so that both stages share one compiled step.
+    """
+    schedule = TrainingSchedule.from_config(scheduler)
 
     def loss_of(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
         noisy, clean, noise, timesteps = noised_latents(schedule, scaling_factor, timestep_shift, batch, keys)
@@ -135,7 +141,7 @@ class StagePreview:
         write_png(self.folder / f"preview_{step:06d}.png", np.concatenate(columns, axis=1))
 
 
-@partial(jax.jit, static_argnames="graph")
+@functools.partial(jax.jit, static_argnames="graph")
 def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
     """Independent frames uint8 [n, S, S, 3] by plain DDIM."""
     controlnet, unet, vae = nnx.merge(graph, parameters)

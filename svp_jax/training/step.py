@@ -1,6 +1,7 @@
 """One training step: a pure function of parameters, optimizer state, batch and key."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,16 @@ LossOf = Callable[[dict, dict, jax.Array], jax.Array]
 that share a global batch does not change its randomness."""
 
 
+@functools.lru_cache(maxsize=1)
 def make_train_step(
     loss_of: LossOf,
-    structures: Mapping[str, Structure],
+    structures: tuple[tuple[str, Structure], ...],
     optimizer: optax.GradientTransformationExtraArgs,
 ) -> Callable:
-    """Builds the step for all local devices.
+    """Builds the step for all local devices, or returns the last one where it is the same: compiling takes a minute.
+
+    Args:
+        structures: (name, structure) of every model.
 
     Returns:
         step(trained, opt_state, frozen, batch, sample_index, seed, step_number, learning_rate) ->
@@ -34,7 +39,7 @@ def make_train_step(
         keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(sample_index)
 
         def loss_fn(trained: Flat) -> jax.Array:
-            return loss_of(assemble(structures, {**frozen, **trained}), batch, keys)
+            return loss_of(assemble(dict(structures), {**frozen, **trained}), batch, keys)
 
         loss, gradients = jax.value_and_grad(loss_fn)(trained)
         loss, gradients = jax.lax.pmean((loss, gradients), AXIS)

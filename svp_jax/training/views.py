@@ -77,18 +77,22 @@ class Views:
 
 def training_views(capture: Capture, copies: int, seed: int) -> Views:
     """All usable training frames, then `copies` moved copies of each."""
-    frames = np.tile(capture.train_indices, 1 + copies)
-    plain = len(capture.train_indices)
-    rng = np.random.default_rng((seed, 2))  # the numbers of `batches.py` are pairs (seed, epoch) and triples
-    scale = np.exp(rng.uniform(-SCALE, SCALE, len(frames)))
-    scale[:plain] = 1
-    shift = rng.uniform(-SHIFT, SHIFT, (len(frames), 2)) * capture.size
-    shift[:plain] = 0
-    moves = np.zeros((len(frames), 2, 3), np.float32)
+    frames = capture.train_indices
+    still = np.tile(np.eye(2, 3, dtype=np.float32), (len(frames), 1, 1))
+    moves = np.concatenate([still, random_moves(len(frames) * copies, capture.size, seed)])
+    return Views(capture, np.tile(frames, 1 + copies), moves)
+
+
+def random_moves(count: int, size: int, seed: int) -> np.ndarray:
+    """Shifts and changes of size about the picture's middle, float32 [count, 2, 3]."""
+    # `batches.py` seeds with pairs (seed, epoch) and triples (seed, step, 1).
+    rng = np.random.default_rng((seed, 0, 2))
+    scale = np.exp(rng.uniform(-SCALE, SCALE, count))
+    shift = rng.uniform(-SHIFT, SHIFT, (count, 2)) * size
+    moves = np.zeros((count, 2, 3), np.float32)
     moves[:, 0, 0] = moves[:, 1, 1] = scale
-    # About the middle of the picture.
-    moves[:, :, 2] = shift + (1 - scale[:, None]) * (capture.size - 1) / 2
-    return Views(capture, frames, moves)
+    moves[:, :, 2] = shift + (1 - scale[:, None]) * (size - 1) / 2
+    return moves
 
 
 def move(images: np.ndarray, moves: np.ndarray) -> np.ndarray:

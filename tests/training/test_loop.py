@@ -12,10 +12,9 @@ import pytest
 from flax import nnx
 
 from svp_jax.errors import UserError
-from svp_jax.training import checkpoints, loop
+from svp_jax.training import checkpoints
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
-from svp_jax.training.step import make_train_step
 
 OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
 
@@ -194,8 +193,7 @@ def test_warm_up_takes_at_most_half_of_a_run(steps):
 
 def test_it_is_adamw_on_clipped_gradients_at_a_rate_for_each_parameter():
     """Against optax.adamw, whose update is linear in the rate."""
-    settings = OptimizerSettings(1.0, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.1)
-    optimizer = make_optimizer(settings, {"a": 1.0, "b": 0.2})
+    optimizer = make_optimizer(1.0, 0.1, (("a", 1.0), ("b", 0.2)))
     reference = optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1)
     parameters = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([3.0])}
     state, plain = optimizer.init(parameters), reference.init(parameters)
@@ -207,21 +205,18 @@ def test_it_is_adamw_on_clipped_gradients_at_a_rate_for_each_parameter():
         np.testing.assert_allclose(change["b"], 0.2 * rate * expected["b"], rtol=1e-5)
 
 
-def test_runs_of_another_length_rate_and_seed_share_a_program(tmp_path, monkeypatch):
+def test_runs_of_another_length_rate_and_seed_share_a_step(tmp_path):
     """What differs between them is an argument of the compiled step, not part of it."""
-    programs = []
+    traces = []
 
-    def noted(*arguments):
-        step = make_train_step(*arguments)
+    def counted(models, batch, keys):
+        traces.append(1)
+        return squared_error(models, batch, keys)
 
-        def lowered(*values):
-            if not programs or programs[-1][0] is not step:
-                programs.append((step, step.lower(*values).as_text()))
-            return step(*values)
-
-        return lowered
-
-    monkeypatch.setattr(loop, "make_train_step", noted)
-    run(tmp_path / "a", steps=4)
-    run(tmp_path / "b", steps=8, seed=5, settings=dataclasses.replace(OPTIMIZER, learning_rate=0.2, decay="cosine"))
-    assert len(programs) == 2 and programs[0][1] == programs[1][1]
+    run(tmp_path / "a", steps=4, loss_of=counted)
+    first = len(traces)
+    other = dataclasses.replace(OPTIMIZER, learning_rate=0.2, decay="cosine", warmup_steps=2)
+    run(tmp_path / "b", steps=8, seed=5, settings=other, loss_of=counted)
+    assert len(traces) == first
+    run(tmp_path / "c", steps=4, settings=dataclasses.replace(OPTIMIZER, clip_norm=2.0), loss_of=counted)
+    assert len(traces) > first

@@ -15,6 +15,7 @@ from factories import ENCODER, SCHEDULER
 from flax import nnx
 
 from svp_jax.diffusion import TrainingSchedule
+from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
 from svp_jax.training import loop
 from svp_jax.training.loop import fit
@@ -39,7 +40,7 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     }
     # All that is compiled in is as in `training_run`, whose compilation serves here too.
     config = training_run.CONFIG
-    loss_of = stage_loss(TrainingSchedule.from_config(SCHEDULER), SCALE, 1.0, None)
+    loss_of = stage_loss(SchedulerConfig.from_json(SCHEDULER), SCALE, 1.0, None)
 
     @jax.jit
     def measure(parameters):

@@ -13,13 +13,18 @@ from training_run import CONFIG, read_log
 
 import svp_jax.training.train as train_module
 from svp_jax.capture.images import read_png
+from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
 from svp_jax.models import ControlNet, ControlNetConfig
 from svp_jax.training.checkpoints import TrainingState
 from svp_jax.training.config import Stage, VAEPass
+from svp_jax.training.optimizer import make_optimizer
+from svp_jax.training.stage import stage_loss
+from svp_jax.training.step import make_train_step
 from svp_jax.training.train import train
+from svp_jax.training.trainable import divide, flatten, stage_rules
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import load_base
 from svp_jax.weights.folder import save_model
@@ -123,6 +128,20 @@ def test_training_starts_from_the_controlnet_of_the_base(base_folder, tmp_path):
     with pytest.warns(UserWarning, match="reads 9 condition channels, this avatar has 6.*from the unet's encoder"):
         other = train_module._first_controlnet(base, 6, seed=0)
     assert np.array_equal(parameters(other)["conv_in/bias"], parameters(base.unet)["conv_in/bias"])
+
+
+def test_both_stages_get_the_same_compiled_step(base_folder):
+    """Which needs equal structures, rules and losses; the second stage would compile for another minute."""
+    base = load_base(base_folder)
+    steps = []
+    for _ in STAGES:
+        models = {"controlnet": train_module._first_controlnet(base, 9, seed=0), "unet": base.unet}
+        structures, flat = flatten(models)
+        multipliers = divide(flat, stage_rules("unlocked", 0.5))[2]
+        loss_of = stage_loss(SchedulerConfig.from_json(base.scheduler_config), 0.2, 1.0, None)
+        optimizer = make_optimizer(1.0, 0.01, tuple(multipliers.items()))
+        steps.append(make_train_step(loss_of, tuple(structures.items()), optimizer))
+    assert steps[0] is steps[1]
 
 
 def test_a_run_that_was_killed_goes_on_bit_for_bit(
