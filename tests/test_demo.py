@@ -26,6 +26,7 @@ def short(monkeypatch):
         monkeypatch.setattr(demo_module, name, value)
 
 
+@pytest.mark.slow
 def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp_path):
     out = tmp_path / "demo"
     evaluate = demo_module.evaluate
