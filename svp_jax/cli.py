@@ -125,7 +125,7 @@ def _prepare_command() -> Callable[..., None]:
     def prepare(
         video: _path("VIDEO"),
         out: Path,
-        options: Annotated[PrepareOptions, tyro.conf.arg(name="")] = PrepareOptions(),  # noqa: B008
+        options: Annotated[PrepareOptions, tyro.conf.arg(name="")],
     ) -> None:
         """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
 
@@ -150,7 +150,7 @@ def _render_command() -> Callable[..., None]:
         avatar: _path("AVATAR"),
         driver: _path("DRIVER"),
         out: Path,
-        options: Annotated[RenderOptions, tyro.conf.arg(name="")] = RenderOptions(),  # noqa: B008
+        options: Annotated[RenderOptions, tyro.conf.arg(name="")],
     ) -> None:
         """Renders an avatar as a driving capture moves: avatar.mp4, side_by_side.mp4, render.json.
 

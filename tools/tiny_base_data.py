@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 SIZE = 256
@@ -84,3 +85,8 @@ class Heads:
         self.iris = np.concatenate([shard["iris"] for shard in shards])
         self.captions = np.concatenate([shard["captions"] for shard in shards])
         self.looks = [json.loads(look) for shard in shards for look in shard["looks"]]
+
+
+def half(images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] of half the size, by area."""
+    return np.stack([cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in images])

@@ -1,5 +1,6 @@
 """PNG files in and out: the one place that knows OpenCV's blue-green-red order."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -32,6 +33,11 @@ def write_png(path: Path, image: np.ndarray) -> None:
     except OSError as error:
         problem = error.strerror
         raise UserError(f"{path}: cannot write ({problem}); free space or choose another --out") from None
+
+
+def write_sheet(path: Path, rows: Iterable[Iterable[np.ndarray]]) -> None:
+    """Writes rows of pictures uint8 [H, W, 3], all of one size, as one picture."""
+    write_png(path, np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
 
 
 def read_pngs(folder: Path, indices) -> np.ndarray:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from svp_jax.capture.capture import check_size
-from svp_jax.errors import UserError
+from svp_jax.errors import UserError, outside
 from svp_jax.face.smoothing import SIGMA
 
 RANGES = {"smoothing": (0, 20), "margin": (0, 5), "test_fraction": (0, 0.9), "start": (0, 1e6)}
@@ -47,9 +47,8 @@ class PrepareOptions:
     def __post_init__(self):
         check_size(self.size)
         for name, (low, high) in RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} {getattr(self, name)}: allowed are values from {low} to {high}")
+            if problem := outside(getattr(self, name), low, high):
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: {problem}")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise UserError(f"--seconds {self.seconds}: allowed are positive numbers")
         if self.rate is not None and not 1 <= self.rate <= 240:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from svp_jax.models import config as reader
-from svp_jax.models.layers import Conv, TimeEmbedding
+from svp_jax.models.layers import Conv, TimeEmbedding, copy_of
 from svp_jax.models.unet import (
     ENCODER_DEFAULTS,
     ENCODER_ONLY,
@@ -145,6 +145,29 @@ class ControlNet(nnx.Module):
         return residuals, self.controlnet_mid_block(x) * scale
 
 
+def controlled(
+    unet: UNet,
+    controlnet: ControlNet,
+    sample: jax.Array,
+    timesteps: jax.Array,
+    text: jax.Array,
+    condition: jax.Array,
+    scale: jax.Array | float = 1.0,
+) -> jax.Array:
+    """The UNet's output [B,h,w,out_channels], steered by the ControlNet.
+
+    Args:
+        timesteps: [B] or one for all.
+        condition: uint8 [B,8h,8w,conditioning_channels], or one picture [8h,8w,...] for all.
+        others: as in `ControlNet.__call__`.
+    """
+    count = sample.shape[0]
+    timesteps = jnp.broadcast_to(timesteps, (count,))
+    pictures = jnp.broadcast_to(condition.astype(jnp.float32) / 255.0, (count, *condition.shape[-3:]))
+    down, mid = controlnet(sample, timesteps, text, pictures, scale)
+    return unet(sample, timesteps, text, down, mid)
+
+
 def controlnet_from_unet(
     unet: UNet, conditioning_channels: int, rngs: nnx.Rngs, hint_channels: tuple[int, ...] = HINT_CHANNELS
 ) -> ControlNet:
@@ -157,6 +180,5 @@ def controlnet_from_unet(
     )
     controlnet = ControlNet(config, rngs=rngs, dtype=unet.dtype)
     for part in ("conv_in", "time_embedding", "down_blocks", "mid_block"):
-        # Copies, so that donating one network's parameters to a training step does not delete the other's.
-        nnx.update(getattr(controlnet, part), jax.tree.map(jnp.copy, nnx.state(getattr(unet, part))))
+        setattr(controlnet, part, copy_of(getattr(unet, part)))
     return controlnet

@@ -51,6 +51,12 @@ def _dot_rows(x: jax.Array, kernel: jax.Array, dimension_numbers, **options) -> 
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
+def copy_of(module: nnx.Module) -> nnx.Module:
+    """The same module with arrays of its own: donating one's to a training step does not delete the other's."""
+    structure, state = nnx.split(module)
+    return nnx.merge(structure, jax.tree.map(jnp.copy, state))
+
+
 class GroupNorm(nnx.Module):
     """Group normalisation over contiguous channels, statistics in float32 and in two passes.
 

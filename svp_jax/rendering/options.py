@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from svp_jax.errors import UserError
+from svp_jax.errors import UserError, outside
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,5 @@ class RenderOptions:
 
 
 def _check(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None or (math.isfinite(value) and low <= value <= high):
-        return
-    allowed = "finite numbers"
-    if math.isfinite(low):
-        allowed = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
-    raise UserError(f"--{name} {value}: allowed are {allowed}")
+    if value is not None and (problem := outside(value, low, high)):
+        raise UserError(f"--{name} {value}: {problem}")

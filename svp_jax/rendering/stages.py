@@ -3,11 +3,11 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from svp_jax.diffusion import Carry, Schedule, TemporalWeights, guide, sample_sequence
+from svp_jax.models.controlnet import controlled
 from svp_jax.models.vae import to_uint8
 
 
@@ -48,10 +48,7 @@ def sample_chunk(
 
     def predict(latent, timestep, condition):
         # Both halves of a guided batch get the same control, as in the original ControlNet.
-        timesteps = jnp.full(latent.shape[:1], timestep)
-        image = jnp.broadcast_to(condition.astype(jnp.float32) / 255, latent.shape[:1] + condition.shape)
-        down, mid = controlnet(latent, timesteps, text, image, scale=strength)
-        return unet(latent, timesteps, text, down, mid)
+        return controlled(unet, controlnet, latent, timestep, text, condition, strength)
 
     if text.shape[0] == 2:
         predict = guide(predict, guidance)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from svp_jax.errors import UserError
+from svp_jax.errors import UserError, outside
 
 TRAINABLE = ("locked", "unlocked", "full")
 VAE_TRAINABLE = ("none", "decoder", "all")
@@ -164,9 +164,5 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if math.isfinite(value) and low <= value <= high:
-        return
-    allowed = "finite numbers"
-    if math.isfinite(low):
-        allowed = f"{low:g} to {high:.0f}" if math.isfinite(high) else f"{low:g} or more"
-    raise UserError(f"config: {name} is {value}, allowed are {allowed}")
+    if problem := outside(value, low, high):
+        raise UserError(f"config: {name} is {value}, {problem}")

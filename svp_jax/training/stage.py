@@ -10,9 +10,10 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import Capture
-from svp_jax.capture.images import write_png
+from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
 from svp_jax.diffusion.schedule import SchedulerConfig
+from svp_jax.models.controlnet import controlled
 from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
@@ -97,9 +98,9 @@ def stage_loss(
 
     def loss_of(models: dict, batch: dict, keys: jax.Array) -> jax.Array:
         noisy, clean, noise, timesteps = noised_latents(schedule, scaling_factor, timestep_shift, batch, keys)
-        condition = batch["condition"].astype(jnp.float32) / 255.0
-        down, mid = models["controlnet"](noisy, timesteps, batch["text"], condition, scale=1.0)
-        prediction = models["unet"](noisy, timesteps, batch["text"], down, mid)
+        prediction = controlled(
+            models["unet"], models["controlnet"], noisy, timesteps, batch["text"], batch["condition"]
+        )
         return loss(schedule, prediction, clean, noise, timesteps, min_snr_gamma)
 
     return loss_of
@@ -135,22 +136,19 @@ class StagePreview:
     def __call__(self, step: int, models: dict[str, nnx.Module]) -> None:
         graph, parameters = nnx.split((models["controlnet"], models["unet"], self.vae))
         images = _sample(graph, parameters, self.schedule, self.text, self.condition, self.key)
-        # The first three channels of a condition are a picture in both stages.
-        columns = np.concatenate([self.target, self.condition[..., :3], np.asarray(images)], axis=1)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_png(self.folder / f"preview_{step:06d}.png", np.concatenate(columns, axis=1))
+        # The first three channels of a condition are a picture in both stages.
+        rows = (self.target, self.condition[..., :3], np.asarray(images))
+        write_sheet(self.folder / f"preview_{step:06d}.png", rows)
 
 
 @functools.partial(jax.jit, static_argnames="graph")
 def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
     """Independent frames uint8 [n, S, S, 3] by plain DDIM."""
     controlnet, unet, vae = nnx.merge(graph, parameters)
-    control = condition.astype(jnp.float32) / 255.0
 
     def predict(latent, timestep, _):
-        timesteps = jnp.full(latent.shape[:1], timestep)
-        down, mid = controlnet(latent, timesteps, text, control, scale=1.0)
-        return unet(latent, timesteps, text, down, mid)
+        return controlled(unet, controlnet, latent, timestep, text, condition)
 
     count, height, width = condition.shape[:3]
     noise = jax.random.normal(

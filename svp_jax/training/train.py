@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import Capture, open_capture
-from svp_jax.capture.images import write_png
+from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
@@ -25,6 +24,7 @@ from svp_jax.manifest import RUN, check_output, partial_folder, staged_folder, w
 from svp_jax.metrics.image import psnr
 from svp_jax.models.codec import decode_images, encode_images, round_trips
 from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
+from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
@@ -39,7 +39,7 @@ from svp_jax.training.stage import (
 )
 from svp_jax.training.trainable import stage_rules, vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
-from svp_jax.training.views import training_views
+from svp_jax.training.views import Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
 from svp_jax.weights.folder import load_model, save_model
@@ -91,10 +91,11 @@ def train(
     }
     with staged_folder(out, force, resume=True) as folder:
         _check_same_run(folder / RUN, run, out)
-        vae, ceiling = _vae(capture, opened, config, folder)
+        views = training_views(capture, config.moved_copies, config.seed)
+        vae, ceiling = _vae(views, opened, config, folder)
         for name in names:
             if not (folder / name / "controlnet" / "config.json").exists():
-                _train_stage(name, capture, opened, vae, config, folder)
+                _train_stage(name, views, opened, vae, config, folder)
         shutil.rmtree(folder / "work", ignore_errors=True)
         body = _manifest(run, config, names, capture, ceiling) | {"files": part_hashes(folder)}
         write_manifest(folder, "avatar", body)
@@ -182,7 +183,7 @@ def _labels(capture: Capture) -> list[str]:
     return [name for name, there in zip(LABELS, present, strict=True) if there]
 
 
-def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:
+def _vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:
     """The VAE to train with, tuned first where the config says so, and the PSNR of its round trips."""
     report_path = folder / "training" / "vae" / "round_trip.json"
     tuned_path, work = folder / "vae", folder / "work" / "vae"
@@ -190,12 +191,11 @@ def _vae(capture: Capture, base: Base, config: TrainConfig, folder: Path) -> tup
     if report_path.exists():
         vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
         return vae, json.loads(report_path.read_text())
-    held_out = capture.test_indices if len(capture.test_indices) else capture.train_indices
+    capture, held_out = views.capture, _held_out(views.capture)
     report = {"frames": len(held_out), "base_psnr": _round_trip(base.vae, capture, held_out)}
     vae = base.vae
     report_path.parent.mkdir(parents=True, exist_ok=True)
     if tuning.trainable != "none":
-        views = training_views(capture, config.moved_copies, config.seed)
         samples = VAESamples(
             tuple(partial(views.targets, name) for name in STAGES),
             (len(views), len(views)),
@@ -241,7 +241,12 @@ def _preview_vae(path: Path, vae: nnx.Module, capture: Capture, held_out: np.nda
     rows = []
     for read in (capture.frames, capture.parsing):
         rows += [read(indices), decode_images(vae, encode_images(vae, read, indices)[0])]
-    write_png(path, np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+    write_sheet(path, rows)
+
+
+def _held_out(capture: Capture) -> np.ndarray:
+    """The frames to look at while training: the test split, of a capture without one the training frames."""
+    return capture.test_indices if len(capture.test_indices) else capture.train_indices
 
 
 def _spread(indices: np.ndarray, count: int) -> np.ndarray:
@@ -258,9 +263,7 @@ def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
     """The base's own ControlNet where it has one for as many channels, else a copy of the UNet's encoder."""
     own = base.controlnet
     if own is not None and own.config.conditioning_channels == channels:
-        # A copy, since a training step donates what it is given.
-        structure, state = nnx.split(own)
-        return nnx.merge(structure, jax.tree.map(jnp.copy, state))
+        return copy_of(own)
     if own is not None:
         warnings.warn(
             f"the base's controlnet reads {own.config.conditioning_channels} condition channels, this avatar has "
@@ -270,11 +273,10 @@ def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
     return controlnet_from_unet(base.unet, channels, nnx.Rngs(seed))
 
 
-def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: TrainConfig, folder: Path) -> None:
+def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainConfig, folder: Path) -> None:
     stage = getattr(config, name)
     work, notes = folder / "work" / name, folder / "training" / name
     work.mkdir(parents=True, exist_ok=True)
-    views = training_views(capture, config.moved_copies, config.seed)
     mean, std = cached_latents(
         work / "latents.npz", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
     )
@@ -293,7 +295,6 @@ def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: Trai
         config.seed,
     )
     channels = condition_spec(config.window)[name]["channels"]
-    held_out = capture.test_indices if len(capture.test_indices) else capture.train_indices
     models = fit(
         name,
         {
@@ -317,9 +318,9 @@ def _train_stage(name: str, capture: Capture, base: Base, vae: VAE, config: Trai
         preview_every=config.preview_every,
         preview=StagePreview(
             notes,
-            capture,
+            views.capture,
             name,
-            _spread(held_out, PREVIEW_FRAMES),
+            _spread(_held_out(views.capture), PREVIEW_FRAMES),
             vae,
             Schedule.from_config(base.scheduler_config, config.preview_steps),
             text,

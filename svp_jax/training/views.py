@@ -78,13 +78,15 @@ class Views:
 def training_views(capture: Capture, copies: int, seed: int) -> Views:
     """All usable training frames, then `copies` moved copies of each."""
     frames = capture.train_indices
-    still = np.tile(np.eye(2, 3, dtype=np.float32), (len(frames), 1, 1))
-    moves = np.concatenate([still, random_moves(len(frames) * copies, capture.size, seed)])
-    return Views(capture, np.tile(frames, 1 + copies), moves)
+    return Views(capture, np.tile(frames, 1 + copies), make_moves(len(frames), copies, capture.size, seed))
 
 
-def random_moves(count: int, size: int, seed: int) -> np.ndarray:
-    """Shifts and changes of size about the picture's middle, float32 [count, 2, 3]."""
+def make_moves(pictures: int, copies: int, size: int, seed: int) -> np.ndarray:
+    """None for each of the `pictures`, then random ones, `copies` for each: float32 [pictures * (1 + copies), 2, 3].
+
+    A random move shifts, and changes the size about the middle of a picture `size` wide.
+    """
+    count = pictures * copies
     # `batches.py` seeds with pairs (seed, epoch) and triples (seed, step, 1).
     rng = np.random.default_rng((seed, 0, 2))
     scale = np.exp(rng.uniform(-SCALE, SCALE, count))
@@ -92,7 +94,7 @@ def random_moves(count: int, size: int, seed: int) -> np.ndarray:
     moves = np.zeros((count, 2, 3), np.float32)
     moves[:, 0, 0] = moves[:, 1, 1] = scale
     moves[:, :, 2] = shift + (1 - scale[:, None]) * (size - 1) / 2
-    return moves
+    return np.concatenate([np.tile(np.eye(2, 3, dtype=np.float32), (pictures, 1, 1)), moves])
 
 
 def move(images: np.ndarray, moves: np.ndarray) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""The tiny base's VAE: trained on 128 x 128 pieces and halves of frames and parsing maps."""
+
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+from tiny_base_data import Heads, half
+from tiny_base_models import make_vae
+from tiny_base_settings import OPTIMIZER, SEED, first_weights
+
+from svp_jax.capture.images import write_sheet
+from svp_jax.face.labels import colorize
+from svp_jax.models.codec import decode_images, encode_images
+from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.loop import fit
+from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.vae_pass import vae_loss
+from svp_jax.weights.folder import load_model, save_model
+
+BATCH_SIZE = 4
+
+
+def train_vae(work: Path, steps: int) -> nnx.Module:
+    """The finished VAE of `work`, trained first where there is none."""
+    out = work / "vae"
+    if (out / "config.json").exists():
+        return load_model(out)
+    heads = Heads(work)
+
+    def batch_of(step: int) -> dict[str, np.ndarray]:
+        rng = batch_rng(SEED, step)
+        numbers = batch_indices(SEED, step, len(heads.frames), BATCH_SIZE)
+        return {"image": np.stack([piece(heads, number, rng) for number in numbers])}
+
+    fixed = heads.frames[:4]
+
+    def preview(step: int, models: dict) -> None:
+        again = decode_images(models["vae"], encode_images(models["vae"], lambda n: fixed[n], np.arange(4))[0])
+        write_sheet(work / f"vae_{step:06d}.png", (fixed, again))
+
+    vae = fit(
+        "vae", {"vae": first_weights(work, "vae", lambda: make_vae(SEED, 1.0))}, ((r"vae/.*", 1.0),), vae_loss,
+        batch_of, work / "run_vae", steps=steps, batch_size=BATCH_SIZE, seed=SEED,
+        settings=OptimizerSettings(2e-3, **OPTIMIZER), save_every=250, preview_every=500, preview=preview,
+    )["vae"]  # fmt: skip
+    # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.
+    sample = np.arange(0, len(heads.frames), max(1, len(heads.frames) // 256))
+    mean, std = encode_images(vae, lambda n: half(heads.frames[n]), sample)
+    scaling_factor = round(float(1.0 / np.sqrt(mean.var() + np.square(std).mean())), 5)
+    scaled = make_vae(SEED, scaling_factor)
+    nnx.update(scaled, nnx.state(vae))
+    save_model(scaled, out)
+    return scaled
+
+
+def piece(heads: Heads, number: int, rng: np.random.Generator) -> np.ndarray:
+    """A part or the half of a head's frame or parsing map, uint8 [128, 128, 3]; colours mixed now and then."""
+    parsing = rng.random() < 0.2
+    image = colorize(heads.labels[number]) if parsing else heads.frames[number]
+    if rng.random() < 0.5:
+        image = half(image[None])[0]
+    else:
+        top, left = rng.integers(0, 129, size=2)
+        image = image[top : top + 128, left : left + 128]
+    if not parsing and rng.random() < 0.3:
+        # Other colours than the heads' own, so that photographs survive too.
+        gain = rng.uniform(0.6, 1.3, size=3)
+        image = np.clip(image[..., rng.permutation(3)] * gain + rng.uniform(-20, 20), 0, 255)
+    return image.astype(np.uint8)
