@@ -24,8 +24,8 @@ from svp_jax.face.labels import LABEL_INDEX
 from svp_jax.face.rasterizer import Fragments, gather, rasterize, vertex_normals
 
 _CAMERA = 7.0  # head units from the origin
-_UNIT = 0.285  # of the picture's width, at the origin
-_ORIGIN = (0.5, 0.455)
+_UNIT = 0.375  # of the picture's width, at the origin: heads are as large as prepare's crop makes them
+_ORIGIN = (0.5, 0.49)
 HEAD, MOUTH, EAR, BODY = range(4)
 
 

@@ -74,16 +74,16 @@ def motion_track(rng: np.random.Generator, frames: int, frame_rate: Fraction | f
 
     speaking = 1 / (1 + np.exp(-6 * (drift(0.6, 0.08, 0.35) + 0.35)))
     syllables = np.abs(drift(0.5, 1.3, 3.2)) * (0.7 + 0.3 * np.tanh(drift(1.0, 0.3, 0.8)))
-    nod = speaking * drift(1.6, 0.6, 1.6)
+    nod = speaking * drift(2.0, 0.6, 1.6)
     gaze_x, gaze_y = _gaze(rng, time)
     blink = _blinks(rng, time)
-    yaw = drift(11.0, 0.05, 0.35)
+    yaw = drift(11.0, 0.08, 0.5)
     tracks = {
         "yaw": yaw,
-        "pitch": drift(4.5, 0.06, 0.3) + nod,
-        "roll": drift(3.5, 0.05, 0.3) + 0.1 * yaw,
-        "x": drift(0.06, 0.05, 0.25),
-        "y": drift(0.035, 0.05, 0.25) - 0.004 * nod,
+        "pitch": drift(5.0, 0.1, 0.5) + nod,
+        "roll": drift(3.5, 0.08, 0.45) + 0.1 * yaw,
+        "x": drift(0.06, 0.08, 0.45),
+        "y": drift(0.04, 0.08, 0.45) - 0.004 * nod,
         "jaw_open": np.clip(speaking * syllables, 0, 0.9),
         "smile": np.clip(drift(0.3, 0.06, 0.3) + 0.18, -0.3, 1.0),
         "pucker": np.clip(speaking * drift(0.4, 0.7, 2.0), 0, 0.9),
