@@ -179,6 +179,11 @@ def main() -> None:
     except OSError as error:
         # A full disk and the like; the message of the system names the file.
         _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
+    except RuntimeError as error:
+        # XLA's, of which it has no class.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail("the device is out of memory; train with a lower --batch-size, render with a lower --chunk")
     except KeyboardInterrupt:
         print("svp: interrupted; the same command goes on where it can", file=sys.stderr)
         sys.exit(130)

@@ -49,7 +49,7 @@ Everything here is synthetic: a procedural head, drawn with exact labels, that t
 - `avatar.mp4`: the held-out part of the clip, rendered by the avatar (both stages, temporal denoising)
 - `side_by_side.mp4`: reference, face model, parsing map of Stage I, result
 - `plain.mp4`: the same render without temporal denoising
-- `morph.mp4`: the same motion as "{name}", by text alone, with the base's own UNet
+- `morph.mp4`: the same motion as "{name}", by text, with the base's own UNet and VAE, on the clip's own parsing maps
 - `metrics.json`: every number below, for this run
 - `contact_sheet.png`: reference, result, nearest training frame, mean frame, conditions
 - `capture/`, `avatar/`, `render/`, `plain/`, `morph/`, `report/`, `report_plain/`: the folders behind them, as the
@@ -132,9 +132,7 @@ def _start(out: Path, seed: int, force: bool) -> dict[str, float]:
             )
         shutil.rmtree(out)
     elif out.exists():
-        check_output(out, force)
-        if any(out.iterdir()):
-            read_manifest(out, "demo")  # --force replaces a demo, nothing else
+        check_output(out, "demo", force)
         shutil.rmtree(out)
     try:
         out.mkdir(parents=True)

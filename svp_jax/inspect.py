@@ -1,7 +1,7 @@
 """`svp inspect`: what a base, capture, avatar, render or report is, and what is wrong with it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -11,20 +11,20 @@ from svp_jax.capture.capture import open_capture
 from svp_jax.diffusion import TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest
+from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
-from svp_jax.weights.base import load_base
+from svp_jax.weights.base import NETWORKS, load_base
 from svp_jax.weights.folder import load_model
 
 BASE_INDEX, MODEL_CONFIG = "model_index.json", "config.json"
-BASE_MODELS = ("unet", "vae", "text_encoder")
 LONGEST_LIST = 8
 
 
 def inspect(path: Path) -> list[str]:
     """Prints a summary of what lies at `path`; returns what is wrong with it, a line each, nothing if all is well.
 
-    Files are compared with the hashes that the manifest has of them, so all of them are read; weights are opened
-    where no hash vouches for them.
+    Files are compared with the hashes that the manifest has of them, so all of them are read; of reports and demos,
+    which record none, they need only be there. Weights are opened where no hash vouches for them.
 
     Raises:
         UserError: `path` is none of the folders that this program knows.
@@ -84,11 +84,11 @@ def _lines(content: dict, prefix: str = "") -> Iterator[str]:
 
 
 def _inspect_base(path: Path) -> list[str]:
-    problems = _inspect_models(path, BASE_MODELS)
+    problems = _inspect_models(path, [name for name in NETWORKS if name != "controlnet" or (path / name).is_dir()])
     if problems:
         return problems
     try:
-        base = load_base(path)
+        base = load_base(path, networks=())
         print(f"  {'scheduler':<32} {TrainingSchedule.from_config(base.scheduler_config).prediction_type} prediction")
         print(f"  {'tokenizer':<32} {len(base.tokenizer)} tokens")
         print(f"  {'sha256':<32} {base.sha256}")
@@ -97,7 +97,7 @@ def _inspect_base(path: Path) -> list[str]:
     return []
 
 
-def _inspect_models(path: Path, names: tuple[str, ...]) -> list[str]:
+def _inspect_models(path: Path, names: Sequence[str]) -> list[str]:
     """Opens the models below `path`, prints their sizes, and returns the errors of those that do not open."""
     problems = []
     for name in names:
@@ -139,8 +139,12 @@ def _check_avatar(path: Path, manifest: dict) -> list[str]:
 
 
 def _check_render(path: Path, manifest: dict) -> list[str]:
-    videos = ["side_by_side.mp4"] if manifest["settings"]["stage"] == "outlines" else ["avatar.mp4", "side_by_side.mp4"]
-    return _missing(path, videos)
+    found = content_hashes(path)
+    return [
+        f"{name} was changed after it was made" if name in found else f"{name} is missing"
+        for name, digest in manifest["files"].items()
+        if found.get(name) != digest
+    ]
 
 
 def _check_report(path: Path, manifest: dict) -> list[str]:

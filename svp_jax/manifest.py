@@ -110,11 +110,12 @@ def partial_folder(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path]:
+def staged_folder(out: Path, kind: str, force: bool, resume: bool = False) -> Iterator[Path]:
     """Gives `OUT.partial` to write into and renames it to `out` when the block ends without an error.
 
     Args:
         out: the finished folder.
+        kind: of the result, a key of `FILE_NAMES`.
         force: an existing `out` is replaced at the end; otherwise it is an error at the start.
         resume: keep what an interrupted run left in `OUT.partial`, and keep it again on an error;
             otherwise start empty, and leave nothing behind on an error.
@@ -122,8 +123,7 @@ def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path
     Raises:
         UserError: `out` exists and `force` is false, or the folder cannot be made.
     """
-    out = Path(out)
-    partial = check_output(out, force)
+    partial = check_output(out, kind, force)
     try:
         if partial.exists() and not resume:
             if (partial / RUN).exists():
@@ -138,19 +138,35 @@ def staged_folder(out: Path, force: bool, resume: bool = False) -> Iterator[Path
         if not resume:
             shutil.rmtree(partial, ignore_errors=True)
         raise
+    out = Path(out)
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
 
 
-def check_output(out: Path, force: bool) -> Path:
-    """The partial folder of `out`; UserError where `out` is taken, with `force` only by what is no result of ours."""
+def check_output(out: Path, kind: str, force: bool) -> Path:
+    """The partial folder of `out`; UserError where `out` cannot become a new result of `kind`.
+
+    It may be an empty folder, and with `force` a finished result of the same kind: anything else stays as it is.
+    """
     out = Path(out)
+    if out.is_symlink() or out.is_mount() or out.resolve() == Path.cwd():
+        # They cannot be renamed onto, which would only show when all the work is done.
+        raise UserError(f"--out {out} is a link, a mount point or the folder you are in; name a folder of its own")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not force:
             raise UserError(f"--out {out} exists; add --force to replace it, or choose another folder")
         if not out.is_dir():
             raise UserError(f"--out {out} is a file; a folder is written there, choose another name")
-        if not any((out / name).is_file() for name in FILE_NAMES.values()):
-            raise UserError(f"--out {out} holds no result of this program, so --force leaves it; choose another folder")
+        if not _is_result(out, kind):
+            raise UserError(f"--out {out} holds no {kind} of this program, so --force leaves it; choose another folder")
     return partial_folder(out)
+
+
+def _is_result(folder: Path, kind: str) -> bool:
+    """Whether `folder` has a manifest of `kind`, edited by hand or not."""
+    try:
+        manifest = json.loads((folder / FILE_NAMES[kind]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("kind") == kind

@@ -1,6 +1,7 @@
 """Small random bases, avatars and captures for tests: real folders, in a second each."""
 
 import contextlib
+import dataclasses
 import json
 import resource
 from fractions import Fraction
@@ -27,6 +28,8 @@ from svp_jax.models import (
     UNetConfig,
     VAEConfig,
 )
+from svp_jax.training.config import TrainConfig
+from svp_jax.weights.avatar import part_hashes
 from svp_jax.weights.base import load_base
 from svp_jax.weights.folder import save_model
 
@@ -153,14 +156,22 @@ def make_avatar(
             save_model(random_model(UNet, UNetConfig.from_json(UNET), rng), folder / name / "unet")
     body = {
         "base": {"path": str(base), "sha256": load_base(base).sha256},
-        "capture": {"path": "capture", "manifest_sha256": "0" * 64, "size": size},
+        "capture": {
+            "path": "capture",
+            "manifest_sha256": "0" * 64,
+            "size": size,
+            "face_model": "synthetic",
+            "parser": "synthetic",
+        },
         "stages": {name: {"trainable": "locked" if locked else "full"} for name in stages},
         "prompt": prompt,
         "condition": spec,
         "temporal": dict(zip(("current", "previous", "noise", "tau"), temporal, strict=True)),
         "vae_tuned": False,
-        "config": {},
+        "labels": ["background", "face"],
+        "config": dataclasses.asdict(TrainConfig()),
     }
+    body["files"] = part_hashes(folder)
     write_manifest(folder, "avatar", body)
     return folder
 

@@ -1,5 +1,6 @@
 """`svp inspect` on everything but avatars, which tests/training has."""
 
+import hashlib
 import json
 import shutil
 
@@ -80,14 +81,17 @@ def test_an_edited_manifest_is_shown_and_named(tmp_path, capsys):
 
 
 def test_a_render_and_a_report(tmp_path, capsys):
-    write_manifest(tmp_path, "render", {"settings": {"stage": "both", "seed": 3}, "frames": list(range(20))})
+    files = {name: hashlib.sha256(b"video").hexdigest() for name in ("avatar.mp4", "side_by_side.mp4")}
+    write_manifest(tmp_path, "render", {"settings": {"seed": 3}, "frames": list(range(20)), "files": files})
     assert inspect(tmp_path) == ["avatar.mp4 is missing", "side_by_side.mp4 is missing"]
     printed = capsys.readouterr().out
     assert "settings.seed                    3\n" in printed
     assert "frames                           20 values\n" in printed
-    for name in ("avatar.mp4", "side_by_side.mp4"):
-        (tmp_path / name).touch()
+    for name in files:
+        (tmp_path / name).write_bytes(b"video")
     assert inspect(tmp_path) == []
+    (tmp_path / "avatar.mp4").write_bytes(b"")
+    assert inspect(tmp_path) == ["avatar.mp4 was changed after it was made"]
     (tmp_path / "render.json").unlink()
     write_manifest(tmp_path, "report", {"scores": {}})
     (tmp_path / "frames.csv").touch()

@@ -113,7 +113,7 @@ def test_hashes(tmp_path):
 
 def test_a_staged_folder_appears_when_it_is_finished(tmp_path):
     out = tmp_path / "deep" / "out"
-    with staged_folder(out, force=False) as folder:
+    with staged_folder(out, "render", force=False) as folder:
         (folder / "file").write_text("new")
         assert not out.exists()
     assert (out / "file").read_text() == "new"
@@ -123,17 +123,17 @@ def test_a_staged_folder_appears_when_it_is_finished(tmp_path):
 def test_an_error_leaves_nothing_or_what_a_resume_needs(tmp_path):
     out = tmp_path / "out"
     for resume, left in ((False, []), (True, ["out.partial"])):
-        with pytest.raises(KeyboardInterrupt), staged_folder(out, force=False, resume=resume) as folder:
+        with pytest.raises(KeyboardInterrupt), staged_folder(out, "render", force=False, resume=resume) as folder:
             (folder / "file").write_text("half")
             raise KeyboardInterrupt
         assert [path.name for path in tmp_path.iterdir()] == left
-    with staged_folder(out, force=False, resume=True) as folder:
+    with staged_folder(out, "render", force=False, resume=True) as folder:
         assert (folder / "file").read_text() == "half"
     # Without `resume` what was left is no part of the new result.
-    (out / "file").rename(out / "render.json")
+    write_manifest(out, "render", {})
     partial_folder(out).mkdir()
     (partial_folder(out) / "old").touch()
-    with staged_folder(out, force=True):
+    with staged_folder(out, "render", force=True):
         pass
     assert list(out.iterdir()) == []
 
@@ -142,29 +142,38 @@ def test_an_unfinished_training_is_not_removed_by_other_commands(tmp_path):
     partial = partial_folder(tmp_path / "out")
     partial.mkdir()
     (partial / RUN).touch()
-    with pytest.raises(UserError, match="unfinished training run"), staged_folder(tmp_path / "out", force=True):
+    with (
+        pytest.raises(UserError, match="unfinished training run"),
+        staged_folder(tmp_path / "out", "render", force=True),
+    ):
         raise AssertionError("must not start")
     assert (partial / RUN).exists()
 
 
-def test_force_replaces_results_only(tmp_path):
-    (tmp_path / "mine").touch()
-    with pytest.raises(UserError, match="holds no result of this program"), staged_folder(tmp_path, force=True):
+@pytest.mark.parametrize(
+    "file", ["mine", "render.json", "capture.json"], ids=["foreign", "foreign of the same name", "of another command"]
+)
+def test_force_replaces_results_of_its_own_kind_only(tmp_path, file):
+    (tmp_path / file).write_text('{"kind": "capture"}')
+    with (
+        pytest.raises(UserError, match="holds no render of this program"),
+        staged_folder(tmp_path, "render", force=True),
+    ):
         raise AssertionError("must not start")
-    assert (tmp_path / "mine").exists()
+    assert (tmp_path / file).exists()
 
 
 def test_force_replaces_only_at_the_end(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
-    (out / "render.json").touch()
-    with pytest.raises(UserError, match=r"--out .*out exists; add --force"), staged_folder(out, force=False):
+    write_manifest(out, "render", {})
+    with pytest.raises(UserError, match=r"--out .*out exists; add --force"), staged_folder(out, "render", force=False):
         raise AssertionError("must not start")
-    with pytest.raises(ZeroDivisionError), staged_folder(out, force=True):
+    with pytest.raises(ZeroDivisionError), staged_folder(out, "render", force=True):
         raise ZeroDivisionError
     assert (out / "old").exists()
-    with staged_folder(out, force=True) as folder:
+    with staged_folder(out, "render", force=True) as folder:
         assert (out / "old").exists()
         (folder / "new").touch()
     assert [path.name for path in out.iterdir()] == ["new"]
@@ -172,13 +181,27 @@ def test_force_replaces_only_at_the_end(tmp_path):
 
 def test_outputs_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"--out .*cannot write there"), staged_folder(tmp_path / "file" / "out", False):
+    with (
+        pytest.raises(UserError, match=r"--out .*cannot write there"),
+        staged_folder(tmp_path / "file" / "out", "render", False),
+    ):
         raise AssertionError("must not start")
     with pytest.raises(UserError, match="is a file; a folder is written there"):
-        check_output(tmp_path / "file", force=True)
+        check_output(tmp_path / "file", "render", force=True)
 
 
-def test_an_empty_folder_may_be_filled(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert check_output(tmp_path, force=False) == partial_folder(".") == tmp_path.with_name(tmp_path.name + ".partial")
-    assert partial_folder("..") == tmp_path.parents[1] / f"{tmp_path.parent.name}.partial"
+def test_an_empty_folder_may_be_filled(tmp_path):
+    assert check_output(tmp_path, "render", force=False) == tmp_path.with_name(tmp_path.name + ".partial")
+    with staged_folder(tmp_path, "render", force=False) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_cannot_be_renamed_onto_is_refused_at_the_start(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (".", tmp_path / "empty", tmp_path / "link"):
+        with pytest.raises(UserError, match="name a folder of its own"):
+            check_output(out, "render", force=True)
+    assert partial_folder("..") == tmp_path.with_name(tmp_path.name + ".partial")

@@ -9,7 +9,7 @@ from tiny_base_models import make_vae
 from tiny_base_settings import OPTIMIZER, SEED, first_weights
 
 from svp_jax.capture.images import write_sheet
-from svp_jax.face.labels import colorize
+from svp_jax.face.labels import colorize, feature_mask
 from svp_jax.models.codec import decode_images, encode_images
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.loop import fit
@@ -30,7 +30,8 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
     def batch_of(step: int) -> dict[str, np.ndarray]:
         rng = batch_rng(SEED, step)
         numbers = batch_indices(SEED, step, len(heads.frames), BATCH_SIZE)
-        return {"image": np.stack([piece(heads, number, rng) for number in numbers])}
+        images, labels = zip(*(piece(heads, number, rng) for number in numbers), strict=True)
+        return {"image": np.stack(images), "features": feature_mask(np.stack(labels))}
 
     fixed = heads.frames[:4]
 
@@ -41,7 +42,7 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
     vae = fit(
         "vae", {"vae": first_weights(work, "vae", lambda: make_vae(SEED, 1.0))}, ((r"vae/.*", 1.0),), vae_loss,
         batch_of, work / "run_vae", steps=steps, batch_size=BATCH_SIZE, seed=SEED,
-        settings=OptimizerSettings(2e-3, **OPTIMIZER), save_every=250, preview_every=500, preview=preview,
+        settings=OptimizerSettings(3e-3, **OPTIMIZER), save_every=250, preview_every=500, preview=preview,
     )["vae"]  # fmt: skip
     # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.
     sample = np.arange(0, len(heads.frames), max(1, len(heads.frames) // 256))
@@ -53,17 +54,21 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
     return scaled
 
 
-def piece(heads: Heads, number: int, rng: np.random.Generator) -> np.ndarray:
-    """A part or the half of a head's frame or parsing map, uint8 [128, 128, 3]; colours mixed now and then."""
+def piece(heads: Heads, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A part or the half of a head's frame or parsing map, uint8 [128, 128, 3], and its labels [128, 128].
+
+    The colours of frames are mixed now and then.
+    """
     parsing = rng.random() < 0.2
-    image = colorize(heads.labels[number]) if parsing else heads.frames[number]
+    labels = heads.labels[number]
+    image = colorize(labels) if parsing else heads.frames[number]
     if rng.random() < 0.5:
-        image = half(image[None])[0]
+        image, labels = half(image[None])[0], labels[::2, ::2]
     else:
         top, left = rng.integers(0, 129, size=2)
-        image = image[top : top + 128, left : left + 128]
+        image, labels = (x[top : top + 128, left : left + 128] for x in (image, labels))
     if not parsing and rng.random() < 0.3:
         # Other colours than the heads' own, so that photographs survive too.
         gain = rng.uniform(0.6, 1.3, size=3)
         image = np.clip(image[..., rng.permutation(3)] * gain + rng.uniform(-20, 20), 0, 255)
-    return image.astype(np.uint8)
+    return image.astype(np.uint8), labels

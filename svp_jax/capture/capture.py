@@ -27,11 +27,11 @@ TRACKING = "tracking.npz"
 AUDIO = "audio.mka"
 
 
-def check_size(size: int, flag: str = "--size") -> None:
+def check_size(size: int) -> None:
     """Raises UserError where `size` is no positive multiple of 64 (the VAE's 8 times the UNet's 8)."""
     if size < 64 or size % 64:
         near = max(64, round(size / 64) * 64)
-        raise UserError(f"{flag} {size}: allowed are multiples of 64, such as {near}")
+        raise UserError(f"--size {size}: allowed are multiples of 64, such as {near}")
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,10 @@ class CaptureWriter:
         except OSError as error:
             raise UserError(f"{self.folder / TRACKING}: cannot write ({error}); free space") from None
         split = self.count - round(self.count * info["test_fraction"])
+        # Where a frame of the source is shown twice, both showings stay on one side.
+        source = arrays["source_frame"]
+        while 0 < split < self.count and source[split] == source[split - 1]:
+            split += 1
         names = [*MAPS, *sorted(path.name for path in self.folder.iterdir() if path.is_file())]
         body = {
             "size": self.size,

@@ -35,11 +35,11 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
         UserError: the video cannot be read or shows no face, an option is out of range, a model file is missing,
             the disk refuses a file, or `out` exists and `options.force` is false.
     """
-    check_output(out, options.force)
+    check_output(out, "capture", options.force)
     source = open_video(video)
     landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
     # The folder first: that it cannot be written is known before the long part.
-    with open_parser(options.parser) as (name, parser, files), staged_folder(out, options.force) as folder:
+    with open_parser(options.parser) as (name, parser, files), staged_folder(out, "capture", options.force) as folder:
         notes: list[str] = []
         if parser is None:
             _note(notes, LANDMARKS_ONLY)

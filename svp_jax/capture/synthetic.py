@@ -13,7 +13,6 @@ from svp_jax.capture.synthetic_looks import (
     Look,
     describe,
     describe_named,
-    look_from_json,
     random_look,
     random_scene,
     scene_from_json,
@@ -62,7 +61,7 @@ def write_synthetic_capture(
     look = random_look(streams[0]) if look is None else look
     scene, motions = random_scene(streams[1]), motion_track(streams[2], count, rate)
     caption = describe_named(name, scene, seed) if name else describe(look, scene, seed)
-    with staged_folder(out, force) as folder:
+    with staged_folder(out, "capture", force) as folder:
         writer, landmarks = CaptureWriter(folder, size), []
         for motion in motions:
             image = render_head(look, motion, scene, size)
@@ -108,11 +107,6 @@ def render_look_on_capture(capture: Capture, look: Look | str, indices) -> np.nd
     scene = scene_from_json(parameters["scene"])
     motions = [Motion(**parameters["motion"][int(index)]) for index in indices]
     return np.stack([render_head(look, motion, scene, capture.size).frame for motion in motions])
-
-
-def capture_look(capture: Capture) -> Look:
-    """The look that a synthetic capture was drawn with."""
-    return look_from_json(capture.manifest["synthetic"]["look"])
 
 
 def named_look(name: str) -> Look:

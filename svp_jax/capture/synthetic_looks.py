@@ -288,11 +288,6 @@ def describe_named(name: str, scene: Scene, seed: int = 0) -> str:
     return template.format(name=name, background=scene.color)
 
 
-def look_from_json(values: dict) -> Look:
-    """The inverse of `dataclasses.asdict` after a round trip through JSON (lists become tuples)."""
-    return Look(**{**values, "shape": tuple(values["shape"])})
-
-
 def scene_from_json(values: dict) -> Scene:
-    """The inverse of `dataclasses.asdict` after a round trip through JSON."""
+    """The inverse of `dataclasses.asdict` after a round trip through JSON (lists become tuples)."""
     return Scene(**{**values, "light": tuple(values["light"])})

@@ -6,6 +6,7 @@ diffusers' DDIMScheduler.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from svp_jax.errors import UserError
+from svp_jax.errors import UserError, outside
 
 BETA_SCHEDULES = ("linear", "scaled_linear")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -79,6 +80,16 @@ class SchedulerConfig:
             if getattr(result, name) not in allowed:
                 value = getattr(result, name)
                 raise UserError(f"{where}: {name} is {value!r}, allowed: {', '.join(allowed)}")
+        for name, low, high in (
+            ("num_train_timesteps", 1, math.inf),
+            ("beta_start", 0, 1),
+            ("beta_end", 0, 1),
+            ("steps_offset", 0, math.inf),
+        ):
+            value = getattr(result, name)
+            problem = outside(value, low, high) if isinstance(value, int | float) else "allowed are numbers"
+            if problem:
+                raise UserError(f"{where}: {name} is {value!r}, {problem}")
         if result.rescale_betas_zero_snr and result.prediction_type == "epsilon":
             raise UserError(
                 f"{where}: rescale_betas_zero_snr needs prediction_type v_prediction, not epsilon: at the "

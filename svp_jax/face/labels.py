@@ -26,6 +26,11 @@ FACE_LABELS = (
     "upper_lip", "lower_lip", "inner_mouth", "glasses", "beard",
 )  # fmt: skip
 
+# Small, and what one looks at first.
+FEATURE_LABELS = (
+    "right_brow", "left_brow", "right_eye", "left_eye", "iris", "upper_lip", "lower_lip", "inner_mouth",
+)  # fmt: skip
+
 
 def colorize(labels: np.ndarray) -> np.ndarray:
     """Palette colours uint8 [..., 3] of integer labels [...] in 0..15."""
@@ -50,3 +55,8 @@ def decode(colors: np.ndarray, allowed: Sequence[str] = LABELS) -> np.ndarray:
 def face_mask(labels: np.ndarray) -> np.ndarray:
     """True where labels [...] belong to the face (`FACE_LABELS`)."""
     return np.isin(labels, [LABEL_INDEX[name] for name in FACE_LABELS])
+
+
+def feature_mask(labels: np.ndarray) -> np.ndarray:
+    """True where labels [...] are eyes, brows or mouth (`FEATURE_LABELS`)."""
+    return np.isin(labels, [LABEL_INDEX[name] for name in FEATURE_LABELS])

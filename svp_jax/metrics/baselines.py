@@ -70,4 +70,4 @@ def avatar_vae_folder(render: dict) -> Path:
     if avatar["vae_tuned"] and render["settings"]["unet"] != "base":
         return Path(render["avatar"]) / "vae"
     # The base may have moved since training: then the render knows where it was found.
-    return base_folder(render.get("base", avatar["base"])["path"]) / "vae"
+    return base_folder(render["base"]["path"]) / "vae"

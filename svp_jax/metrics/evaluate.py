@@ -73,9 +73,9 @@ def evaluate(subject: Path, reference: Path, out: Path, force: bool = False) -> 
     Raises:
         UserError: bad input, or sizes or numbers of frames that do not fit.
     """
-    check_output(out, force)
+    check_output(out, "report", force)
     comparison = _compare(open_source(subject), open_source(reference))
-    with staged_folder(out, force) as folder:
+    with staged_folder(out, "report", force) as folder:
         scores = {name: _score(name, comparison) for name in comparison.candidates}
         write_png(folder / "contact_sheet.png", _sheet(comparison))
         _write_table(folder / "frames.csv", comparison, scores)

@@ -1,5 +1,6 @@
 """What can be scored (a render, a capture, a video file), and which frame is compared with which."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -198,6 +199,13 @@ def _matching(subject: Source, reference: Source) -> tuple[np.ndarray, str]:
                 f"{subject.path} shows the driver's frames up to {numbers.max()}, {reference.path} has only "
                 f"{reference.count}; give the driver's capture, or one that moves like it"
             )
+        if subject.render["driver_sha256"] != reference.capture.manifest["manifest_sha256"]:
+            warnings.warn(
+                f"{subject.path} was driven by another capture than {reference.path}: the scores say something only "
+                "if both move alike, frame by frame",
+                stacklevel=4,
+            )
+            return numbers, "by the frame map of render.json, of another driver than the reference"
         return numbers, "by the frame map of render.json"
     if subject.count == reference.count:
         return same, "by position: both have the same number of frames"

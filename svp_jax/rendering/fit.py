@@ -34,13 +34,13 @@ def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOpti
             f"{driver.folder} has {driver.size} x {driver.size} pixels, {avatar} was trained on "
             f"{size} x {size}; prepare the driver's video with --size {size}"
         )
-    face_model, parser = trained_on.get("face_model"), trained_on.get("parser")
-    if face_model is not None and driver.manifest["face_model"] != face_model:
+    face_model, parser = trained_on["face_model"], trained_on["parser"]
+    if driver.manifest["face_model"] != face_model:
         raise UserError(
             f"{driver.folder} was made with the face model {driver.manifest['face_model']}, {avatar} was trained on "
             f"{face_model}; give a driver with that face model"
         )
-    if options.maps == "driver" and parser is not None and driver.manifest["parser"] != parser:
+    if options.maps == "driver" and driver.manifest["parser"] != parser:
         warnings.warn(
             f"the parsing maps of {driver.folder} are of the parser {driver.manifest['parser']}, {avatar} was trained "
             f"on those of {parser}; prepare the driver with that parser, or leave --maps driver out",
@@ -50,7 +50,7 @@ def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOpti
         raise UserError(f"{avatar} has no outlines stage; train it, or give --maps driver")
     if options.stage == "both" and "details" not in manifest["stages"]:
         raise UserError(f"{avatar} has no details stage; train it, or give --stage outlines")
-    if manifest["config"].get("vae", {}).get("trainable") == "all":
+    if manifest["config"]["vae"]["trainable"] == "all":
         _warn_of_foreign_latents(avatar, stage_unets(options))
 
 

@@ -15,7 +15,7 @@ from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
-from svp_jax.face.labels import LABELS, colorize, decode
+from svp_jax.face.labels import colorize, decode
 from svp_jax.manifest import (
     FILE_NAMES,
     check_output,
@@ -50,7 +50,7 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
     Raises:
         UserError: bad input, named.
     """
-    check_output(out, options.force)
+    check_output(out, "render", options.force)
     driver = open_capture(driver_folder)
     plan = plan_frames(driver, options.frames)
     manifest = read_manifest(avatar_folder, "avatar")
@@ -60,7 +60,7 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
     with seconds("load"):
         avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options))
         outlines, details = _samplers(avatar, plan, options, temporal)
-    with staged_folder(out, options.force) as folder:
+    with staged_folder(out, "render", options.force) as folder:
         _render_frames(folder, driver, plan, options.chunk, outlines, details, avatar.manifest, seconds)
         body = _manifest(avatar, driver, plan, options, temporal, seconds)
         write_manifest(folder, "render", body | {"files": content_hashes(folder)})
@@ -79,8 +79,7 @@ def _render_frames(
 ) -> None:
     """Chunk by chunk: conditions, Stage I, Stage II, files; memory does not grow with the video's length."""
     window = manifest["condition"]["outlines"]["window"]
-    # An avatar from before this was recorded may use every label.
-    labels = manifest.get("labels", LABELS)
+    labels = manifest["labels"]
     with (
         RenderWriter(folder, driver, plan.span, result=bool(details), keep_maps=bool(outlines)) as writer,
         tqdm(total=len(plan.indices), desc="render", unit="frame") as progress,

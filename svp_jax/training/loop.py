@@ -84,7 +84,7 @@ def fit(
         ThreadPoolExecutor(1) as loader,
         tqdm(total=steps, initial=start, desc=name, unit="step", file=sys.stderr, mininterval=2.0) as progress,
     ):
-        began, logged = time.monotonic(), start
+        began, losses = time.monotonic(), []
         coming = loader.submit(batch_of, start)
         for step in range(start, steps):
             batch = shard(coming.result())
@@ -93,15 +93,17 @@ def fit(
             trained, opt_state, scalars = step_fn(
                 trained, opt_state, frozen, batch, sample_index, np.uint32(seed), np.uint32(step), rate
             )
+            losses.append(scalars["loss"])
             done = step + 1
             progress.update()
             saves = done % save_every == 0 or done == steps
             if done % LOG_EVERY == 0 or saves:
                 values = {key: float(value) for key, value in first(scalars).items()}
-                seconds = time.monotonic() - began
+                # Of all steps since the last line; the others are of this step.
+                values["loss"] = float(np.mean([first(loss) for loss in losses]))
                 values["learning_rate"] = float(rate)
-                values["images_per_second"] = (done - logged) * batch_size / seconds
-                began, logged = time.monotonic(), done
+                values["images_per_second"] = len(losses) * batch_size / (time.monotonic() - began)
+                began, losses = time.monotonic(), []
                 log.write(json.dumps({"step": done, **values}) + "\n")
                 log.flush()
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
@@ -116,6 +118,8 @@ def fit(
                 preview(done, models_now())
             if saves:
                 checkpoints.save(done, first(trained), first(opt_state))
+            if not losses:
+                began = time.monotonic()
     return models_now()
 
 

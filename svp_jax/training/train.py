@@ -20,7 +20,7 @@ from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
 from svp_jax.face.labels import LABELS, decode
-from svp_jax.manifest import RUN, check_output, partial_folder, staged_folder, write_json, write_manifest
+from svp_jax.manifest import RUN, check_output, staged_folder, write_json, write_manifest
 from svp_jax.metrics.image import psnr
 from svp_jax.models.codec import decode_images, encode_images, round_trips
 from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
@@ -31,6 +31,7 @@ from svp_jax.training.devices import check_batch
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.run import check_same_run, check_same_settings, copy_parts, lacks
 from svp_jax.training.stage import (
     PREVIEW_FRAMES,
     StagePreview,
@@ -61,13 +62,16 @@ def train(
         capture_folder: a finished capture.
         base: "tiny" or a folder in the diffusers layout.
         out: the avatar's folder; until it is finished, everything lies in `OUT.partial`.
-        stage: "outlines", "details" or "both".
+        stage: "outlines", "details" or "both". One that a finished avatar `out` of the same base, capture and settings
+            lacks is added to it.
 
     Raises:
         UserError: bad input, or an unfinished run in `OUT.partial` that was started with other settings.
     """
     check(config)
-    check_output(out, force)
+    names = STAGES if stage == "both" else (stage,)
+    adds = not force and lacks(Path(out), names)
+    check_output(out, "avatar", force or adds)
     capture = open_capture(capture_folder)
     if len(capture.train_indices) < MIN_FRAMES:
         raise UserError(
@@ -75,8 +79,7 @@ def train(
             f"at least {MIN_FRAMES} are needed, some hundreds are advised"
         )
     opened = load_base(base)
-    names = STAGES if stage == "both" else (stage,)
-    _check_before_start(opened, config)
+    _check_before_start(opened, config, names)
     run = {
         "base": {"path": base if base == "tiny" else str(Path(base).resolve()), "sha256": opened.sha256},
         "capture": {
@@ -86,32 +89,37 @@ def train(
             "face_model": capture.manifest["face_model"],
             "parser": capture.manifest["parser"],
         },
-        "stages": list(names),
+        "stages": list(STAGES if adds else names),
         "config": dataclasses.asdict(config),
     }
-    with staged_folder(out, force, resume=True) as folder:
-        _check_same_run(folder / RUN, run, out)
+    if adds:
+        check_same_settings(Path(out), run)
+    with staged_folder(out, "avatar", force or adds, resume=True) as folder:
+        check_same_run(folder / RUN, run, out)
+        if adds:
+            copy_parts(Path(out), folder)
+        print(f"prompt: {config.prompt}", file=sys.stderr)
         views = training_views(capture, config.moved_copies, config.seed)
         vae, ceiling = _vae(views, opened, config, folder)
         for name in names:
             if not (folder / name / "controlnet" / "config.json").exists():
                 _train_stage(name, views, opened, vae, config, folder)
         shutil.rmtree(folder / "work", ignore_errors=True)
-        body = _manifest(run, config, names, capture, ceiling) | {"files": part_hashes(folder)}
+        body = _manifest(run, config, capture, ceiling) | {"files": part_hashes(folder)}
         write_manifest(folder, "avatar", body)
     # Only now: without it an unfinished folder could not go on.
     (Path(out) / RUN).unlink()
     return Path(out)
 
 
-def _check_before_start(base: Base, config: TrainConfig) -> None:
+def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...]) -> None:
     """Raises UserError for settings that this base or machine refuses, before anything is written."""
     devices = jax.local_device_count()
     check_batch(config.batch_size, devices)
     if config.vae.trainable != "none":
         check_batch(config.vae.batch_size, devices, "vae.batch_size")
     if config.vae.trainable == "all":
-        locked = [name for name in STAGES if getattr(config, name).trainable == "locked"]
+        locked = [name for name in names if getattr(config, name).trainable == "locked"]
         if locked:
             raise UserError(
                 f"config: vae.trainable is all, but {' and '.join(locked)} is locked: a UNet that is not trained "
@@ -130,38 +138,11 @@ def _check_before_start(base: Base, config: TrainConfig) -> None:
         raise UserError(f"config: preview_steps is {config.preview_steps}: {error}") from None
 
 
-def _check_same_run(path: Path, run: dict, out: Path) -> None:
-    run = json.loads(json.dumps(run))
-    if not path.exists():
-        if any(path.parent.iterdir()):
-            raise UserError(f"{path.parent} is not an unfinished run of svp train; remove it or choose another --out")
-        write_json(path, run)
-        return
-    earlier, now = (_leaves(content) for content in (json.loads(path.read_text(encoding="utf-8")), run))
-    # Where base and capture lie does not matter, their hashes do.
-    names = [name for name in now if not name.endswith(".path") and earlier.get(name) != now[name]]
-    if names:
-        changed = ", ".join(f"{name} {earlier.get(name)!r}, not {now[name]!r}" for name in names[:3])
-        raise UserError(
-            f"{partial_folder(out)} is an unfinished run with {changed}; "
-            "use the same settings to go on, or remove it to start anew"
-        )
-    print(f"going on with the unfinished run in {path.parent}", file=sys.stderr)
-
-
-def _leaves(content: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dictionaries as one, with dotted names."""
-    flat = {}
-    for name, value in content.items():
-        flat |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _manifest(run: dict, config: TrainConfig, names: tuple[str, ...], capture: Capture, ceiling: dict) -> dict:
+def _manifest(run: dict, config: TrainConfig, capture: Capture, ceiling: dict) -> dict:
     return {
         **run,
         "prompt": config.prompt,
-        "stages": {name: dataclasses.asdict(getattr(config, name)) for name in names},
+        "stages": {name: dataclasses.asdict(getattr(config, name)) for name in run["stages"]},
         "condition": condition_spec(config.window),
         "labels": _labels(capture),
         "temporal": {
@@ -196,12 +177,7 @@ def _vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> tuple[V
     vae = base.vae
     report_path.parent.mkdir(parents=True, exist_ok=True)
     if tuning.trainable != "none":
-        samples = VAESamples(
-            tuple(partial(views.targets, name) for name in STAGES),
-            (len(views), len(views)),
-            tuning.batch_size,
-            config.seed,
-        )
+        samples = VAESamples(views, tuning.batch_size, config.seed)
         vae = fit(
             "vae",
             {"vae": base.vae},

@@ -138,9 +138,12 @@ def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
 
 def _read_scheduler(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); download the base again") from None
+    return content
 
 
 def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:
@@ -155,6 +158,11 @@ def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:
         raise UserError(
             f"{folder}: the unet takes {unet.in_channels} channels and gives {unet.out_channels}, the "
             f"vae's latents have {vae.latent_channels}; only plain text-to-image bases are supported"
+        )
+    if vae.factor != 8:
+        raise UserError(
+            f"{folder}: one latent of the vae stands for {vae.factor} x {vae.factor} pixels; a ControlNet's hint "
+            "encoder needs the 8 x 8 of Stable Diffusion"
         )
     if _CONTROLNET in configs and _shape(configs[_CONTROLNET]) != _shape(unet):
         raise UserError(f"{folder}: the controlnet is not built like the unet's encoder; they are not of the same base")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from svp_jax.face.labels import FACE_LABELS, LABEL_INDEX, LABELS, PALETTE, colorize, decode, face_mask
+from svp_jax.face.labels import FACE_LABELS, LABEL_INDEX, LABELS, PALETTE, colorize, decode, face_mask, feature_mask
 
 
 def test_decode_inverts_colorize():
@@ -27,3 +27,9 @@ def test_decode_stands_noise():
 @pytest.mark.parametrize("name", LABELS)
 def test_face_mask_holds_the_face_and_nothing_else(name):
     assert face_mask(np.array([LABEL_INDEX[name]]))[0] == (name in FACE_LABELS)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_feature_mask_holds_eyes_brows_and_mouth(name):
+    parts = ("brow", "eye", "iris", "lip", "mouth")
+    assert feature_mask(np.array([LABEL_INDEX[name]]))[0] == any(part in name for part in parts)

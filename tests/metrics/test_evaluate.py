@@ -54,6 +54,10 @@ def write_video(path, numbers, rate=RATE, size=64):
     return path
 
 
+def sha256_of(capture):
+    return read_manifest(capture, "capture")["manifest_sha256"]
+
+
 def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, rate=RATE, driver="0" * 64):
     """A render whose pictures are the reference's own frames `shown`."""
     folder.mkdir()
@@ -84,6 +88,7 @@ def report(capture, avatar, tmp_path_factory):
         held=(2,),
         shot_starts=(0, 3),
         shown=(24, 25, 25, 26, 27, 28),
+        driver=sha256_of(capture),
     )
     return evaluate(render, capture, folder / "report")
 
@@ -98,6 +103,14 @@ def test_report_pairs_by_the_frame_map_and_leaves_held_frames_out(report):
     assert protocol["size"] == [64, 64] and protocol["frames_of_the_references_training_split"] == 0
     assert "h264" in protocol["pictures"] and "numpy" in protocol["versions"]
     assert manifest["left_out"] == {}
+
+
+def test_a_reference_that_did_not_drive_the_render_warns(capture, avatar, report, tmp_path):
+    assert read_manifest(report, "report")["protocol"]["pairing"] == "by the frame map of render.json"
+    render = make_render(tmp_path / "render", avatar, range(24, 30))
+    with pytest.warns(UserWarning, match="driven by another capture than .*only if both move alike"):
+        pairs = pair_frames(open_source(render), open_source(capture))
+    assert pairs.reference.tolist() == [24, 25, 27, 28, 29] and "another driver" in pairs.rule
 
 
 def test_report_scores_every_candidate_in_both_regions(report):
@@ -250,13 +263,13 @@ def test_pictures_of_a_video_are_read_in_order_with_gaps(tmp_path):
 
 def test_new_shots_in_the_reference_break_the_chain(avatar, tmp_path):
     reference = make_capture(tmp_path / "capture", 10, cuts=(4,))
-    render = make_render(tmp_path / "render", avatar, range(10), shot_starts=(0, 7))
+    render = make_render(tmp_path / "render", avatar, range(10), shot_starts=(0, 7), driver=sha256_of(reference))
     follows = pair_frames(open_source(render), open_source(reference)).follows
     assert np.flatnonzero(~follows).tolist() == [0, 4, 7]
 
 
 def test_an_avatar_that_is_gone_is_a_reason_not_an_error(capture, tmp_path):
-    render = make_render(tmp_path / "render", tmp_path / "gone", range(24, 30))
+    render = make_render(tmp_path / "render", tmp_path / "gone", range(24, 30), driver=sha256_of(capture))
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
     assert list(manifest["scores"]) == ["result"]
     assert all("gone: no such folder" in reason for reason in manifest["left_out"].values())
@@ -272,7 +285,7 @@ def changed_copy(folder, kind, target, **changes):
 
 def test_what_was_made_again_since_is_a_reason_not_a_baseline(capture, avatar, tmp_path):
     other = changed_copy(avatar, "avatar", tmp_path / "avatar")
-    render = make_render(tmp_path / "render", other, range(24, 30))
+    render = make_render(tmp_path / "render", other, range(24, 30), driver=sha256_of(capture))
     changed_copy(avatar, "avatar", tmp_path / "again", prompt="trained again")
     shutil.rmtree(other)
     (tmp_path / "again").rename(other)
@@ -284,7 +297,7 @@ def test_what_was_made_again_since_is_a_reason_not_a_baseline(capture, avatar, t
 def test_a_training_capture_that_was_made_again_is_no_baseline(capture, avatar, tmp_path):
     training = {"path": str(make_capture(tmp_path / "training", 12)), "manifest_sha256": "1" * 64, "size": 64}
     other = changed_copy(avatar, "avatar", tmp_path / "avatar", capture=training)
-    render = make_render(tmp_path / "render", other, range(24, 30))
+    render = make_render(tmp_path / "render", other, range(24, 30), driver=sha256_of(capture))
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
     assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame"}
     assert "training is not the one that the avatar was trained on" in manifest["left_out"]["mean_frame"]
@@ -388,6 +401,6 @@ def test_force_replaces_a_report(capture, tmp_path):
     out = tmp_path / "report"
     out.mkdir()
     (out / "note.txt").write_text("mine")
-    (out / "metrics.json").touch()  # a report of before
+    write_manifest(out, "report", {})  # one of before
     evaluate(capture, capture, out, force=True)
     assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "frames.csv", "metrics.json"]

@@ -296,7 +296,7 @@ class TestErrors:
         with pytest.raises(UserError, match=r"--out .* exists; add --force"):
             render(avatar_folder, driver_folder, out, RenderOptions(**FAST))
         assert (out / "mine").read_text() == "kept"
-        (out / "render.json").touch()  # a render of before, which --force may replace
+        write_manifest(out, "render", {})  # one of before, which --force may replace
         render(avatar_folder, driver_folder, out, RenderOptions(**FAST, force=True))
         assert json.loads((out / "render.json").read_text())["kind"] == "render" and not (out / "mine").exists()
 

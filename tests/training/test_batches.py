@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.face.conditions import outlines_condition
+from svp_jax.face.labels import LABEL_INDEX, colorize
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.stage import StageSamples
 from svp_jax.training.vae_pass import VAESamples
@@ -103,8 +104,23 @@ def test_outlines_windows_end_at_their_frame_and_start_with_its_shot(capture):
     np.testing.assert_array_equal(first[..., :3], first[..., 6:])
 
 
-def test_vae_batches_mix_their_readers():
-    readers = tuple(lambda n, base=base: np.full((len(n), 2, 2, 3), base + n[0], np.uint8) for base in (0, 100))
-    samples = VAESamples(readers, (3, 5), batch_size=8, seed=0)
-    assert sorted(samples(0)["image"][:, 0, 0, 0]) == [0, 1, 2, 100, 101, 102, 103, 104]
+def test_vae_batches_hold_every_map_and_every_frame(capture):
+    views = training_views(capture, copies=1, seed=0)
+    samples = VAESamples(views, batch_size=2 * len(views), seed=0)
+    batch = samples(0)
+    numbers = np.arange(len(views))
+    wanted = [image.tobytes() for stage in ("outlines", "details") for image in views.targets(stage, numbers)]
+    assert sorted(image.tobytes() for image in batch["image"]) == sorted(wanted)
     np.testing.assert_array_equal(samples(3)["image"], samples(3)["image"])
+
+
+def test_vae_batches_know_where_the_features_are(capture, monkeypatch):
+    """Of a map and of a frame alike."""
+    views = training_views(capture, copies=0, seed=0)
+    maps = np.zeros((capture.frame_count, capture.size, capture.size), np.uint8)
+    maps[np.arange(capture.frame_count), np.arange(capture.frame_count)] = LABEL_INDEX["iris"]
+    monkeypatch.setattr(type(capture), "parsing", lambda self, frames: colorize(maps[frames]))
+    batch = VAESamples(views, batch_size=2 * len(views), seed=0)(0)
+    rows = batch["features"].argmax(axis=1)
+    assert (batch["features"].sum(axis=1) == 1).all() and (rows == rows[:, :1]).all()
+    assert sorted(rows[:, 0]) == sorted([*capture.train_indices] * 2)

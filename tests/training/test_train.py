@@ -223,6 +223,22 @@ def test_a_finished_avatar_is_not_overwritten(avatar_folder, base_folder, captur
     assert sha256_folder(avatar_folder) == before
 
 
+def test_a_stage_joins_the_other(avatar_folder, base_folder, capture_folder, tmp_path):
+    """Trained one after the other they are what they are when trained together."""
+    out = tmp_path / "avatar"
+    train(capture_folder, str(base_folder), out, CONFIG, stage="outlines")
+    assert list(read_manifest(out, "avatar")["stages"]) == ["outlines"]
+    other = dataclasses.replace(CONFIG, seed=CONFIG.seed + 1)
+    with pytest.raises(UserError, match=r"is an avatar with config\.seed .*; use the same settings to add a stage"):
+        train(capture_folder, str(base_folder), out, other, stage="details")
+    with pytest.raises(UserError, match="exists; add --force"):
+        train(capture_folder, str(base_folder), out, CONFIG, stage="outlines")
+    train(capture_folder, str(base_folder), out, CONFIG, stage="details")
+    joined, together = (read_manifest(folder, "avatar") for folder in (out, avatar_folder))
+    assert joined["files"] == together["files"] and joined["stages"] == together["stages"]
+    assert not partial_folder(out).exists()
+
+
 def test_inspect_finds_nothing_then_what_was_changed(avatar_folder, tmp_path, capsys):
     assert inspect(avatar_folder) == []
     assert "temporal.tau" in capsys.readouterr().out

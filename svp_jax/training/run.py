@@ -1,0 +1,72 @@
+"""What a run was started with: an unfinished one goes on, a finished avatar gets the stage that it lacks."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from svp_jax.errors import UserError
+from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest, write_json
+from svp_jax.weights.avatar import part_hashes
+
+
+def lacks(avatar: Path, names: tuple[str, ...]) -> bool:
+    """Whether `avatar` is a finished avatar without any of the stages `names`."""
+    if not (avatar / FILE_NAMES["avatar"]).is_file():
+        return False
+    return not set(names) & set(read_manifest(avatar, "avatar")["stages"])
+
+
+def check_same_run(path: Path, run: dict, out: Path) -> None:
+    """Writes what `run` was started with to `path`; where that is there, the settings must be the same.
+
+    Raises:
+        UserError: they are not, or the folder holds something else.
+    """
+    run = json.loads(json.dumps(run))
+    if not path.exists():
+        if any(path.parent.iterdir()):
+            raise UserError(f"{path.parent} is not an unfinished run of svp train; remove it or choose another --out")
+        write_json(path, run)
+        return
+    if changed := _changes(json.loads(path.read_text(encoding="utf-8")), run):
+        raise UserError(
+            f"{partial_folder(out)} is an unfinished run with {changed}; "
+            "use the same settings to go on, or remove it to start anew"
+        )
+    print(f"going on with the unfinished run in {path.parent}", file=sys.stderr)
+
+
+def check_same_settings(avatar: Path, run: dict) -> None:
+    """Raises UserError where a finished avatar was trained with other settings than the stage that joins it."""
+    settings = {name: run[name] for name in ("base", "capture", "config")}
+    if changed := _changes(read_manifest(avatar, "avatar"), json.loads(json.dumps(settings))):
+        raise UserError(
+            f"--out {avatar} is an avatar with {changed}; use the same settings to add a stage, "
+            "or add --force to replace it"
+        )
+
+
+def _changes(earlier: dict, now: dict) -> str:
+    """The first settings of `now` that were others in `earlier`, in words; nothing where all are the same."""
+    earlier, now = _leaves(earlier), _leaves(now)
+    # Where base and capture lie does not matter, their hashes do.
+    names = [name for name in now if not name.endswith(".path") and earlier.get(name) != now[name]]
+    return ", ".join(f"{name} {earlier.get(name)!r}, not {now[name]!r}" for name in names[:3])
+
+
+def _leaves(content: dict, prefix: str = "") -> dict[str, object]:
+    """Nested dictionaries as one, with dotted names."""
+    flat = {}
+    for name, value in content.items():
+        flat |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def copy_parts(avatar: Path, folder: Path) -> None:
+    """Copies a finished avatar's networks, logs and previews; what an interrupted run has copied stays."""
+    for source in (avatar / name for name in (*part_hashes(avatar), "training")):
+        if not (folder / source.name).exists():
+            beside = folder / (source.name + ".copy")
+            shutil.copytree(source, beside, dirs_exist_ok=True)
+            beside.rename(folder / source.name)
