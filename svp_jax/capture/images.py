@@ -1,4 +1,4 @@
-"""PNG files in and out: the one place that knows OpenCV's blue-green-red order."""
+"""PNG files in and out (the one place that knows OpenCV's blue-green-red order), sheets and captions."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,3 +43,17 @@ def write_sheet(path: Path, rows: Iterable[Iterable[np.ndarray]]) -> None:
 def read_pngs(folder: Path, indices) -> np.ndarray:
     """The images `000000.png`... of `folder` at `indices`, uint8 [n, H, W, 3] RGB."""
     return np.stack([read_png(Path(folder) / f"{int(index):06d}.png") for index in indices])
+
+
+def caption(text: str, width: int, height: int, paper: int = 0, ink: int = 255) -> np.ndarray:
+    """`text` at the left of a plain field uint8 [height, width, 3], halfway down, made to fit.
+
+    Args:
+        paper, ink: grey levels of field and letters.
+    """
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, 4
+    natural = cv2.getTextSize(text, font, 1.0, 1)[0][0]
+    scale = min(0.5, (width - 2 * margin) / max(natural, 1))
+    field = np.full((height, width, 3), paper, np.uint8)
+    cv2.putText(field, text, (margin, height // 2 + 5), font, scale, (ink, ink, ink), 1, cv2.LINE_AA)
+    return field

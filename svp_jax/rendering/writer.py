@@ -3,11 +3,10 @@
 import contextlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from svp_jax.capture.capture import Capture
-from svp_jax.capture.images import write_png
+from svp_jax.capture.images import caption, write_png
 from svp_jax.capture.video import VideoWriter
 
 COMMENT = "AI-generated video: a synthetic avatar, rendered by svp_jax"
@@ -34,7 +33,7 @@ class RenderWriter:
             self.maps_folder.mkdir(exist_ok=True)
         size = driver.size
         self.panels = ("reference", "geometry", "parsing", "result")[: 4 if result else 3]
-        self.captions = np.concatenate([caption(name, size) for name in self.panels], axis=1)
+        self.captions = np.concatenate([caption(name, size, CAPTION_HEIGHT) for name in self.panels], axis=1)
         # Before the first rendered frame there is nothing to hold.
         self.parsing = self.picture = np.zeros((size, size, 3), np.uint8)
         with contextlib.ExitStack() as videos:
@@ -93,13 +92,3 @@ class RenderWriter:
             audio_start=float(self.span.start / self.driver.frame_rate),
             metadata={"comment": COMMENT},
         )
-
-
-def caption(text: str, width: int) -> np.ndarray:
-    """`text` in white on black, uint8 [CAPTION_HEIGHT, width, 3]."""
-    font, margin = cv2.FONT_HERSHEY_SIMPLEX, 4
-    natural = cv2.getTextSize(text, font, 1.0, 1)[0][0]
-    scale = min(0.5, (width - 2 * margin) / natural)
-    image = np.zeros((CAPTION_HEIGHT, width, 3), np.uint8)
-    cv2.putText(image, text, (margin, CAPTION_HEIGHT - 8), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
-    return image

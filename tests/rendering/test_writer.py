@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from svp_jax.capture.capture import open_capture
-from svp_jax.capture.images import read_png
+from svp_jax.capture.images import caption, read_png
 from svp_jax.errors import UserError
-from svp_jax.rendering.writer import CAPTION_HEIGHT, COMMENT, RenderWriter, caption
+from svp_jax.rendering.writer import CAPTION_HEIGHT, COMMENT, RenderWriter
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_an_error_while_opening_closes_what_is_open(driver, tmp_path):
 
 @pytest.mark.parametrize("width", [64, 128, 512])
 def test_captions_fit(width):
-    image = caption("reference", width)
+    image = caption("reference", width, CAPTION_HEIGHT)
     assert image.shape == (CAPTION_HEIGHT, width, 3)
     columns = np.flatnonzero(image.any(axis=(0, 2)))
     assert columns[0] >= 2 and columns[-1] < width - 2, "the text touches the edge"
