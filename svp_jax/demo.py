@@ -33,7 +33,6 @@ CONFIG = TrainConfig(
     details=Stage(steps=500, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
     vae=VAEPass(trainable="all", steps=700, batch_size=2, learning_rate=1e-3),
     batch_size=8,
-    cpu_devices=2,
     warmup_steps=30,
     decay="cosine",
     timestep_shift=3.0,

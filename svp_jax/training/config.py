@@ -53,9 +53,6 @@ class TrainConfig:
     """Share of samples trained with the empty prompt, which guidance above 1 needs (our choice)."""
     batch_size: int = 4
     """Over all devices together."""
-    cpu_devices: int = 0
-    """Devices to make of the CPU's cores: one for each core for full speed, each with its copy of the networks; 0: as
-    JAX was started."""
     warmup_steps: int = 500
     decay: str = "constant"
     """constant | cosine: the learning rate after warm-up."""
@@ -150,7 +147,7 @@ def check(config: TrainConfig) -> None:
     _check_choice("decay", config.decay, DECAYS)
     for name in ("batch_size", "window", "save_every", "preview_every", "preview_steps"):
         _check_range(name, getattr(config, name), 1)
-    for name in ("cpu_devices", "warmup_steps", "weight_decay", "min_snr_gamma", "moved_copies"):
+    for name in ("warmup_steps", "weight_decay", "min_snr_gamma", "moved_copies"):
         _check_range(name, getattr(config, name), 0)
     for name in ("clip_norm", "timestep_shift"):
         _check_range(name, getattr(config, name), SMALLEST_RATE)

@@ -1,32 +1,11 @@
 """All local devices as one: `jax.pmap` with the batch sharded and everything else replicated."""
 
-import warnings
-
 import jax
 import numpy as np
 
 from svp_jax.errors import UserError
 
 AXIS = "devices"
-
-
-def make_cpu_devices(count: int) -> None:
-    """Makes `count` devices of the CPU's cores, with 0 as many as JAX was started with.
-
-    Without effect where JAX has another backend than the CPU.
-
-    XLA leaves a quarter of two cores idle with one device, and nothing with one for each core (docs/notes.md).
-    JAX allows it only before its first computation; later it warns where there are fewer devices.
-    """
-    if not count:
-        return
-    try:
-        jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:
-        if jax.default_backend() == "cpu" and jax.local_device_count() < count:
-            warnings.warn(
-                f"config: cpu_devices is {count}, but JAX runs already with {jax.local_device_count()}", stacklevel=3
-            )
 
 
 def check_batch(batch_size: int, device_count: int, key: str = "batch_size") -> None:

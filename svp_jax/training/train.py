@@ -27,7 +27,7 @@ from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
 from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
-from svp_jax.training.devices import check_batch, make_cpu_devices
+from svp_jax.training.devices import check_batch
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
@@ -69,7 +69,6 @@ def train(
         UserError: bad input, or an unfinished run in `OUT.partial` that was started with other settings.
     """
     check(config)
-    make_cpu_devices(config.cpu_devices)
     names = STAGES if stage == "both" else (stage,)
     adds = not force and lacks(Path(out), names)
     check_output(out, "avatar", force or adds)
