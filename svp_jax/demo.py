@@ -29,14 +29,18 @@ PROGRESS = "progress.json"
 PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
-    outlines=Stage(steps=250, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
-    details=Stage(steps=500, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
-    vae=VAEPass(trainable="all", steps=700, batch_size=2, learning_rate=1e-3),
+    outlines=Stage(steps=200, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
+    details=Stage(steps=450, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
+    vae=VAEPass(trainable="all", steps=600, batch_size=2, learning_rate=3e-3),
     batch_size=8,
     warmup_steps=30,
     decay="cosine",
     timestep_shift=3.0,
     moved_copies=4,
+    # With five steps the one before the last.
+    temporal_current=0.5,
+    temporal_previous=0.5,
+    temporal_tau=0.7,
     save_every=250,
     preview_every=1000,
     preview_steps=STEPS,

@@ -169,7 +169,7 @@ def make_avatar(
         "temporal": dict(zip(("current", "previous", "noise", "tau"), temporal, strict=True)),
         "vae_tuned": False,
         "labels": ["background", "face"],
-        "config": dataclasses.asdict(TrainConfig()),
+        "config": dataclasses.asdict(TrainConfig(preview_steps=2)),
     }
     body["files"] = part_hashes(folder)
     write_manifest(folder, "avatar", body)

@@ -32,8 +32,8 @@ class RenderOptions:
     """Classifier-free guidance of the second stage; 1 = none, above 1 takes twice the time."""
     strength: float = 1.0
     """Factor of the second stage's control: low favours the text, high the original person."""
-    steps: int = 20
-    """Denoising steps of each stage."""
+    steps: int | None = None
+    """Denoising steps of each stage; as many as the avatar's previews had where not given."""
     eta: float = 0.0
     """Fresh noise per step: 0 = DDIM, 1 = as much as DDPM."""
     current: float | None = None

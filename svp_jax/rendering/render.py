@@ -1,9 +1,9 @@
 """`svp render`: an avatar and a driving capture in, the avatar's video out."""
 
+import dataclasses
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -55,6 +55,8 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
     plan = plan_frames(driver, options.frames)
     manifest = read_manifest(avatar_folder, "avatar")
     check_fit(Path(avatar_folder), manifest, driver, options)
+    if options.steps is None:
+        options = dataclasses.replace(options, steps=manifest["config"]["preview_steps"])
     temporal = _temporal_settings(manifest, options)
     seconds = Stopwatch()
     with seconds("load"):
@@ -176,7 +178,7 @@ def _manifest(
         "base": {"path": str(avatar.base.folder.resolve()), "sha256": avatar.base.sha256},
         "driver": str(driver.folder.resolve()),
         "driver_sha256": driver.manifest["manifest_sha256"],
-        "settings": {key: value for key, value in asdict(options).items() if key not in ("force", "base")},
+        "settings": {key: value for key, value in dataclasses.asdict(options).items() if key not in ("force", "base")},
         "prompt": _prompt(avatar, options),
         "temporal": temporal,
         "size": driver.size,

@@ -75,10 +75,12 @@ class TrainConfig:
     temporal_noise: float = 1.0
     """w_n, the weight of the noise term."""
     temporal_tau: float = 0.9
-    """Where in the denoising the previous frame enters: 0 = first (noisiest) step, 1 = last."""
+    """Where in the denoising the previous frame enters: 0 = first (noisiest) step, 1 = last. After the last no network
+    call follows, so that the result is a plain average of latents."""
     save_every: int = 1000
     preview_every: int = 1000
     preview_steps: int = 20
+    """Denoising steps of previews, and of renders where --steps is not given."""
     seed: int = 0
 
 

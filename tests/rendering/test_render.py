@@ -179,6 +179,12 @@ def test_a_range_of_steps_mixes_more(run):
     assert (first != second).any()
 
 
+def test_the_steps_are_those_of_the_avatars_previews_where_not_given(run, usual):
+    _, manifest, pictures = run(steps=None)
+    assert manifest["settings"]["steps"] == FAST["steps"]
+    np.testing.assert_array_equal(pictures, usual[2])
+
+
 def test_only_the_networks_that_are_needed_are_opened(avatar_folder, monkeypatch):
     loaded = []
 
