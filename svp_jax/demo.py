@@ -31,7 +31,7 @@ PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
 CONFIG = TrainConfig(
     outlines=Stage(steps=200, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
     details=Stage(steps=450, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
-    vae=VAEPass(trainable="all", steps=600, batch_size=2, learning_rate=3e-3),
+    vae=VAEPass(trainable="decoder", steps=700, batch_size=2, learning_rate=3e-3),
     batch_size=8,
     warmup_steps=30,
     decay="cosine",
