@@ -180,7 +180,7 @@ def main() -> None:
         # A full disk and the like; the message of the system names the file.
         _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     except RuntimeError as error:
-        # XLA's, of which it has no class.
+        # XLA has one class for all that fails while it runs.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         _fail("the device is out of memory; train with a lower --batch-size, render with a lower --chunk")

@@ -1,7 +1,7 @@
 """`svp inspect`: what a base, capture, avatar, render or report is, and what is wrong with it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,7 +13,7 @@ from svp_jax.errors import UserError
 from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest
 from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
-from svp_jax.weights.base import NETWORKS, load_base
+from svp_jax.weights.base import load_base, networks_of
 from svp_jax.weights.folder import load_model
 
 BASE_INDEX, MODEL_CONFIG = "model_index.json", "config.json"
@@ -84,7 +84,7 @@ def _lines(content: dict, prefix: str = "") -> Iterator[str]:
 
 
 def _inspect_base(path: Path) -> list[str]:
-    problems = _inspect_models(path, [name for name in NETWORKS if name != "controlnet" or (path / name).is_dir()])
+    problems = _inspect_models(path, tuple(networks_of(path)))
     if problems:
         return problems
     try:
@@ -97,7 +97,7 @@ def _inspect_base(path: Path) -> list[str]:
     return []
 
 
-def _inspect_models(path: Path, names: Sequence[str]) -> list[str]:
+def _inspect_models(path: Path, names: tuple[str, ...]) -> list[str]:
     """Opens the models below `path`, prints their sizes, and returns the errors of those that do not open."""
     problems = []
     for name in names:
@@ -123,11 +123,8 @@ def _check_avatar(path: Path, manifest: dict) -> list[str]:
     base = manifest["base"]["path"]
     if base != "tiny" and not Path(base).is_dir():
         problems.append(f"its base {base} is not there")
-    found = part_hashes(path)
-    for name, digest in manifest["files"].items():
-        if found.get(name) == digest:
-            continue
-        problems.append(f"{name} was changed after it was made" if name in found else f"{name} is missing")
+    for name, problem in _damage(manifest["files"], part_hashes(path)).items():
+        problems.append(problem)
         # A folder that holds a config.json is a model; the others hold models.
         models = (path / name).rglob(MODEL_CONFIG)
         for model in sorted(models):
@@ -139,12 +136,16 @@ def _check_avatar(path: Path, manifest: dict) -> list[str]:
 
 
 def _check_render(path: Path, manifest: dict) -> list[str]:
-    found = content_hashes(path)
-    return [
-        f"{name} was changed after it was made" if name in found else f"{name} is missing"
-        for name, digest in manifest["files"].items()
+    return list(_damage(manifest["files"], content_hashes(path)).values())
+
+
+def _damage(files: dict[str, str], found: dict[str, str]) -> dict[str, str]:
+    """What is wrong with each of `files` whose hash is not as recorded."""
+    return {
+        name: f"{name} was changed after it was made" if name in found else f"{name} is missing"
+        for name, digest in files.items()
         if found.get(name) != digest
-    ]
+    }
 
 
 def _check_report(path: Path, manifest: dict) -> list[str]:

@@ -103,7 +103,7 @@ def fit(
                 values["loss"] = float(np.mean([first(loss) for loss in losses]))
                 values["learning_rate"] = float(rate)
                 values["images_per_second"] = len(losses) * batch_size / (time.monotonic() - began)
-                began, losses = time.monotonic(), []
+                losses = []
                 log.write(json.dumps({"step": done, **values}) + "\n")
                 log.flush()
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
@@ -119,6 +119,7 @@ def fit(
             if saves:
                 checkpoints.save(done, first(trained), first(opt_state))
             if not losses:
+                # Neither the preview nor the saving is training.
                 began = time.monotonic()
     return models_now()
 

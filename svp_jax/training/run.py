@@ -7,14 +7,14 @@ from pathlib import Path
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest, write_json
-from svp_jax.weights.avatar import part_hashes
 
 
-def lacks(avatar: Path, names: tuple[str, ...]) -> bool:
-    """Whether `avatar` is a finished avatar without any of the stages `names`."""
-    if not (avatar / FILE_NAMES["avatar"]).is_file():
-        return False
-    return not set(names) & set(read_manifest(avatar, "avatar")["stages"])
+def avatar_without(out: Path, names: tuple[str, ...]) -> dict | None:
+    """The manifest of `out` where that is a finished avatar without any of the stages `names`."""
+    if not (out / FILE_NAMES["avatar"]).is_file():
+        return None
+    manifest = read_manifest(out, "avatar")
+    return None if set(names) & set(manifest["stages"]) else manifest
 
 
 def check_same_run(path: Path, run: dict, out: Path) -> None:
@@ -37,12 +37,12 @@ def check_same_run(path: Path, run: dict, out: Path) -> None:
     print(f"going on with the unfinished run in {path.parent}", file=sys.stderr)
 
 
-def check_same_settings(avatar: Path, run: dict) -> None:
-    """Raises UserError where a finished avatar was trained with other settings than the stage that joins it."""
+def check_same_settings(out: Path, manifest: dict, run: dict) -> None:
+    """Raises UserError where the finished avatar `out` was trained with other settings than the stage that joins it."""
     settings = {name: run[name] for name in ("base", "capture", "config")}
-    if changed := _changes(read_manifest(avatar, "avatar"), json.loads(json.dumps(settings))):
+    if changed := _changes(manifest, json.loads(json.dumps(settings))):
         raise UserError(
-            f"--out {avatar} is an avatar with {changed}; use the same settings to add a stage, "
+            f"--out {out} is an avatar with {changed}; use the same settings to add a stage, "
             "or add --force to replace it"
         )
 
@@ -63,10 +63,10 @@ def _leaves(content: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def copy_parts(avatar: Path, folder: Path) -> None:
-    """Copies a finished avatar's networks, logs and previews; what an interrupted run has copied stays."""
-    for source in (avatar / name for name in (*part_hashes(avatar), "training")):
-        if not (folder / source.name).exists():
-            beside = folder / (source.name + ".copy")
-            shutil.copytree(source, beside, dirs_exist_ok=True)
-            beside.rename(folder / source.name)
+def copy_parts(out: Path, manifest: dict, folder: Path) -> None:
+    """Copies the finished avatar's networks, logs and previews; what an interrupted run has copied stays."""
+    for name in (*manifest["files"], "training"):
+        if not (folder / name).exists():
+            beside = folder / (name + ".copy")
+            shutil.copytree(out / name, beside, dirs_exist_ok=True)
+            beside.rename(folder / name)

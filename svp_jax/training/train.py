@@ -31,7 +31,7 @@ from svp_jax.training.devices import check_batch
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
-from svp_jax.training.run import check_same_run, check_same_settings, copy_parts, lacks
+from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
 from svp_jax.training.stage import (
     PREVIEW_FRAMES,
     StagePreview,
@@ -70,8 +70,9 @@ def train(
     """
     check(config)
     names = STAGES if stage == "both" else (stage,)
-    adds = not force and lacks(Path(out), names)
-    check_output(out, "avatar", force or adds)
+    joined = None if force else avatar_without(Path(out), names)
+    force = force or joined is not None
+    check_output(out, "avatar", force)
     capture = open_capture(capture_folder)
     if len(capture.train_indices) < MIN_FRAMES:
         raise UserError(
@@ -89,15 +90,15 @@ def train(
             "face_model": capture.manifest["face_model"],
             "parser": capture.manifest["parser"],
         },
-        "stages": list(STAGES if adds else names),
+        "stages": list(STAGES if joined else names),
         "config": dataclasses.asdict(config),
     }
-    if adds:
-        check_same_settings(Path(out), run)
-    with staged_folder(out, "avatar", force or adds, resume=True) as folder:
+    if joined:
+        check_same_settings(Path(out), joined, run)
+    with staged_folder(out, "avatar", force, resume=True) as folder:
         check_same_run(folder / RUN, run, out)
-        if adds:
-            copy_parts(Path(out), folder)
+        if joined:
+            copy_parts(Path(out), joined, folder)
         print(f"prompt: {config.prompt}", file=sys.stderr)
         views = training_views(capture, config.moved_copies, config.seed)
         vae, ceiling = _vae(views, opened, config, folder)

@@ -82,9 +82,10 @@ def training_views(capture: Capture, copies: int, seed: int) -> Views:
 
 
 def make_moves(pictures: int, copies: int, size: int, seed: int) -> np.ndarray:
-    """None for each of the `pictures`, then random ones, `copies` for each: float32 [pictures * (1 + copies), 2, 3].
+    """One that moves nothing for each of the `pictures`, then `copies` random ones for each.
 
-    A random move shifts, and changes the size about the middle of a picture `size` wide.
+    Returns float32 [pictures * (1 + copies), 2, 3]. A random move shifts, and changes the size about the middle of a
+    picture `size` wide.
     """
     count = pictures * copies
     # `batches.py` seeds with pairs (seed, epoch) and triples (seed, step, 1).

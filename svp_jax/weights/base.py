@@ -61,7 +61,7 @@ def load_base(base: str | Path, dtype=jnp.float32, networks: Collection[str] = N
     """
     folder = base_folder(base)
     configs = {}
-    present = _networks_of(folder)
+    present = networks_of(folder)
     for name, model_class in present.items():
         found, configs[name] = read_config(folder / name)
         if found is not model_class:
@@ -113,7 +113,7 @@ def encode_prompts(base: Base, prompts: Sequence[str]) -> jax.Array:
     return _encode(base.text_encoder, jnp.asarray(np.array(ids, np.int32)))
 
 
-def _networks_of(folder: Path) -> dict[str, type]:
+def networks_of(folder: Path) -> dict[str, type]:
     """The networks that a base has, by name of their folder."""
     return _MODEL_FOLDERS | ({_CONTROLNET: ControlNet} if (folder / _CONTROLNET).is_dir() else {})
 
@@ -181,7 +181,7 @@ def _shape(config: EncoderConfig) -> dict[str, Any]:
 def _sha256(folder: Path) -> str:
     used = [folder / "scheduler" / "scheduler_config.json"]
     used += [path for path in (folder / "tokenizer").iterdir() if path.suffix in (".json", ".txt")]
-    for name, model_class in _networks_of(folder).items():
+    for name, model_class in networks_of(folder).items():
         used += [folder / name / "config.json", weight_file(folder / name, model_class)]
     total = hashlib.sha256()
     for path in sorted(used):
