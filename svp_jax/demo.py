@@ -29,9 +29,9 @@ PROGRESS = "progress.json"
 PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
-    outlines=Stage(steps=200, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
-    details=Stage(steps=450, learning_rate=5e-4, unet_learning_rate=5e-4, trainable="full"),
-    vae=VAEPass(trainable="decoder", steps=700, batch_size=2, learning_rate=3e-3),
+    outlines=Stage(steps=350, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
+    details=Stage(steps=450, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
+    vae=VAEPass(trainable="decoder", steps=500, batch_size=2, learning_rate=3e-3),
     batch_size=8,
     warmup_steps=30,
     decay="cosine",

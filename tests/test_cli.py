@@ -13,7 +13,7 @@ import pytest
 from factories import make_base, make_capture
 from safetensors.numpy import load_file, save_file
 
-from svp_jax import cli
+from svp_jax import __main__, cli
 from svp_jax.manifest import read_manifest, sha256_folder, write_manifest
 from svp_jax.training.config import TrainConfig
 
@@ -91,6 +91,23 @@ def test_help_of_each_names_its_defaults(svp, command, words):
     assert all(word in text for word in words), text
     # A command's own functions know the default where the flag has none.
     assert command in ("prepare", "render") or "default: None" not in text
+
+
+def test_it_starts_itself_once_more_for_huge_pages(monkeypatch):
+    calls = []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-X", "utf8", "/bin/svp", "--help"])
+    monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
+    monkeypatch.setattr(__main__, "run", lambda: calls.append("run"))
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    __main__.main()
+    assert calls[0] == (sys.executable, [sys.executable, "-X", "utf8", "/bin/svp", "--help"])
+    # What the first process has set is what ends it, and what a user has set stays.
+    for tunables in (os.environ["GLIBC_TUNABLES"], "glibc.malloc.perturb=1"):
+        calls.clear()
+        monkeypatch.setenv("GLIBC_TUNABLES", tunables)
+        __main__.main()
+        assert calls == ["run"] and os.environ["GLIBC_TUNABLES"] == tunables
 
 
 def test_as_a_module():
