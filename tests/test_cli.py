@@ -250,6 +250,19 @@ def test_a_bug_is_no_user_error(svp, monkeypatch, tmp_path):
         svp("inspect", tmp_path)
 
 
+def test_a_device_out_of_memory_is_one_line(svp, fails, monkeypatch, tmp_path):
+    message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12884901888 bytes."
+
+    def greedy(path):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", greedy)
+    assert fails("inspect", tmp_path).startswith("the device is out of memory; train with a lower --batch-size")
+    message = "INTERNAL: a bug"
+    with pytest.raises(RuntimeError, match="a bug"):
+        svp("inspect", tmp_path)
+
+
 def test_an_interruption(svp, monkeypatch, tmp_path):
     def interrupted(path):
         raise KeyboardInterrupt

@@ -45,6 +45,15 @@ def test_split_is_by_time_and_leaves_unusable_frames_out(folder):
     assert capture.test_indices.tolist() == [6, 7, 9]
 
 
+def test_both_showings_of_a_source_frame_are_on_one_side(tmp_path):
+    writer = CaptureWriter(tmp_path, 64)
+    for images in IMAGES:
+        writer.add(*images)
+    source = np.array([0, 1, 2, 3, 4, 5, 5, 5, 6, 7])
+    writer.finish({"landmarks": RNG.normal(size=(10, 478, 3)), "shot": SHOT, "source_frame": source}, INFO)
+    assert open_capture(tmp_path).manifest["split"] == {"train": [0, 8], "test": [8, 10]}
+
+
 def test_changed_content_is_noticed(folder):
     (folder / "iris" / "000003.png").write_bytes((folder / "iris" / "000004.png").read_bytes())
     assert open_capture(folder).damaged_files() == ["iris"]

@@ -114,6 +114,10 @@ def test_training_schedule_holds_the_same_table():
         ({"thresholding": True}, ["thresholding", "false"]),
         ({"trained_betas": [0.1, 0.2]}, ["trained_betas"]),
         ({"rescale_betas_zero_snr": True}, ["rescale_betas_zero_snr", "v_prediction"]),
+        ({"num_train_timesteps": 0}, ["num_train_timesteps is 0", "1 or more"]),
+        ({"beta_end": 1.5}, ["beta_end is 1.5", "0 to 1"]),
+        ({"beta_start": "small"}, ["beta_start is 'small'", "allowed are numbers"]),
+        ({"steps_offset": -1}, ["steps_offset is -1", "0 or more"]),
     ],
 )
 def test_values_that_would_have_to_be_honoured_are_refused(changes, words):

@@ -114,6 +114,13 @@ def test_only_the_networks_that_are_asked_for_are_loaded(copy):
         load_base(copy)
 
 
+def shorten_vae(base):
+    path = base / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    names = ("block_out_channels", "down_block_types", "up_block_types")
+    path.write_text(json.dumps(config | {name: config[name][:2] for name in names}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -126,6 +133,7 @@ def test_only_the_networks_that_are_asked_for_are_loaded(copy):
         (lambda base: replace_text(base, {"hidden_size": 48}), "expects text features of 24 channels.*makes 48"),
         (lambda base: replace_text(base, {"vocab_size": 500}), "knows 514 tokens, the text_encoder 500"),
         (lambda base: replace_unet(base, {"in_channels": 9}), "takes 9 channels and gives 4.*have 4"),
+        (shorten_vae, "one latent of the vae stands for 2 x 2 pixels.* needs the 8 x 8"),
     ],
 )
 def test_what_is_wrong_with_a_base_is_said_in_one_line(copy, spoil, message):
