@@ -10,12 +10,12 @@ import numpy as np
 
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.synthetic import render_look_on_capture, write_synthetic_capture
-from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
 from svp_jax.manifest import check_output, read_manifest, write_json, write_manifest
 from svp_jax.metrics.evaluate import evaluate, summary
 from svp_jax.metrics.image import psnr
 from svp_jax.metrics.landmarks import landmark_shift
+from svp_jax.metrics.sources import open_source
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
 from svp_jax.training.config import Stage, TrainConfig, VAEPass
@@ -160,7 +160,7 @@ def score_morph(capture: Capture, folder: Path) -> dict:
         landmark_error_still: the same for a still picture, the named look of the first frame.
     """
     indices = np.array(read_manifest(folder, "render")["frames"])
-    morphed = [frame for _, frame in open_video(folder / "avatar.mp4").frames()]
+    morphed = list(open_source(folder).pictures(range(len(indices))))
     named = render_look_on_capture(capture, MORPH_NAME, indices)
     original = capture.frames(indices)
     landmarks = capture.landmarks[indices][..., :2]

@@ -163,9 +163,9 @@ def _protocol(comparison: Comparison) -> dict:
     in_training = 0
     if reference.capture is not None:
         in_training = int(np.isin(pairs.reference, reference.capture.train_indices).sum())
-    packed = " as decoded from its h264 mp4" if subject.kind == "render" else ""
+    packed = " as decoded" if subject.kind == "video" else ""
     return {
-        "pictures": f"the {subject.kind}{packed}; baselines and round trip without video compression",
+        "pictures": f"the {subject.kind}'s{packed}; a render's, the baselines' and the round trip's never saw a codec",
         "size": [subject.height, subject.width],
         "crop": "none: whole frames",
         "resize": "none",

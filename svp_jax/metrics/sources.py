@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.capture.images import read_png
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
 from svp_jax.manifest import FILE_NAMES, read_manifest, sha256_file
@@ -20,7 +21,7 @@ class Source:
 
     Attributes:
         kind: "render", "capture" or "video".
-        video: the file that the pictures are decoded from; None for a capture.
+        video: the file that the pictures are decoded from; None for a capture and a render.
         capture: None but for a capture.
         render: the manifest of a render, else None.
     """
@@ -40,6 +41,10 @@ class Source:
         if self.capture is not None:
             for index in indices:
                 yield self.capture.frames([index])[0]
+            return
+        if self.render is not None:
+            for index in indices:
+                yield read_png(_frame_path(self.path, self.render["frames"][index]))
             return
         frames = enumerate(image for _, image in open_video(self.video).frames())
         number, image = -1, None
@@ -85,21 +90,23 @@ def open_source(path: Path) -> Source:
     if not (path / FILE_NAMES["render"]).is_file():
         raise UserError(f"{path} is no finished render or capture; give one of the two, or a video file")
     manifest = read_manifest(path, "render")
-    if not (path / "avatar.mp4").is_file():
-        raise UserError(f"{path} has no avatar.mp4 to score; render it with both stages")
-    opened = _open_video(path / "avatar.mp4")
-    if opened.count != len(manifest["frames"]):
-        raise UserError(f"{opened.path} has {opened.count} frames, render.json {len(manifest['frames'])}; render again")
+    absent = [frame for frame in manifest["frames"] if not _frame_path(path, frame).is_file()]
+    if absent:
+        raise UserError(f"{path} has no {_frame_path(Path(), absent[0])} to score; render it with both stages")
     return Source(
         path,
         "render",
-        opened.height,
-        opened.width,
-        opened.count,
-        opened.frame_rate,
-        opened.path,
+        manifest["size"],
+        manifest["size"],
+        len(manifest["frames"]),
+        Fraction(manifest["frame_rate"]),
         render=manifest,
     )
+
+
+def _frame_path(render: Path, frame: int) -> Path:
+    """The picture of the driver's frame `frame`, without loss."""
+    return render / "frames" / f"{frame:06d}.png"
 
 
 def _open_video(path: Path) -> Source:

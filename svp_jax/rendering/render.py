@@ -39,6 +39,7 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
 
     out/
       avatar.mp4        one picture for each frame of the driver's span, its exact frame rate and its sound
+      frames/           the same pictures without loss as 000000.png ..., numbered by the driver's frames
       side_by_side.mp4  reference, geometry, parsing map, result
       parsing/          the first stage's maps as 000000.png ..., numbered by the driver's frames
       render.json       settings, seed, frame map, times

@@ -1,4 +1,4 @@
-"""The files of a render: avatar.mp4, side_by_side.mp4 and the parsing maps."""
+"""The files of a render: avatar.mp4 and its frames without loss, side_by_side.mp4 and the parsing maps."""
 
 import contextlib
 from pathlib import Path
@@ -22,7 +22,7 @@ class RenderWriter:
         folder: the staged folder of the render.
         driver: shows its frames and geometry beside the result, and gives frame rate and sound.
         span: the driver's frames that the videos show, one picture each.
-        result: whether there are results, or only parsing maps (then there is no avatar.mp4).
+        result: whether there are results, or only parsing maps (then there are no avatar.mp4 and no frames).
         keep_maps: whether the parsing maps are written as images, named by the driver's frame number.
     """
 
@@ -31,6 +31,10 @@ class RenderWriter:
         self.maps_folder = folder / "parsing" if keep_maps else None
         if keep_maps:
             self.maps_folder.mkdir(exist_ok=True)
+        # h264 halves the colours' resolution: scores are taken from these.
+        self.frames_folder = folder / "frames" if result else None
+        if result:
+            self.frames_folder.mkdir(exist_ok=True)
         size = driver.size
         self.panels = ("reference", "geometry", "parsing", "result")[: 4 if result else 3]
         self.captions = np.concatenate([caption(name, size, CAPTION_HEIGHT) for name in self.panels], axis=1)
@@ -80,6 +84,7 @@ class RenderWriter:
             self.side_by_side.write(np.concatenate([self.captions, row]))
             if self.avatar:
                 self.avatar.write(self.picture)
+                write_png(self.frames_folder / f"{frame:06d}.png", self.picture)
         self.next = stop
 
     def _open(self, path: Path, height: int, width: int) -> VideoWriter:

@@ -10,7 +10,7 @@ import pytest
 from factories import draw_frame, make_avatar, make_base, make_capture
 
 from svp_jax.capture.capture import open_capture
-from svp_jax.capture.images import read_png
+from svp_jax.capture.images import read_png, write_png
 from svp_jax.capture.video import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest, sha256_file, write_manifest
@@ -59,15 +59,19 @@ def sha256_of(capture):
 
 
 def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, rate=RATE, driver="0" * 64):
-    """A render whose pictures are the reference's own frames `shown`."""
+    """A render whose pictures are the reference's own frames `shown`, their blue two levels brighter."""
     folder.mkdir()
-    write_video(folder / "avatar.mp4", frames if shown is None else shown, rate)
+    (folder / "frames").mkdir()
+    for frame, number in zip(frames, frames if shown is None else shown, strict=False):
+        write_png(folder / "frames" / f"{frame:06d}.png", draw_frame(number, 64)[0] + np.uint8([0, 0, 2]))
     made_from = read_manifest(avatar, "avatar") if avatar.exists() else {"manifest_sha256": None, "base": None}
     body = {
         "avatar": str(avatar),
         "avatar_sha256": made_from["manifest_sha256"],
         "base": made_from["base"],
         "settings": {"unet": "tuned"},
+        "size": 64,
+        "frame_rate": str(rate),
         "driver_sha256": driver,
         "frames": list(frames),
         "held": list(held),
@@ -101,7 +105,7 @@ def test_report_pairs_by_the_frame_map_and_leaves_held_frames_out(report):
     assert protocol["frames_left_out"] == {"not rendered, since the driver has no face": 1}
     assert protocol["frames_scored"] == 5 and protocol["smoothness_pairs"] == 3
     assert protocol["size"] == [64, 64] and protocol["frames_of_the_references_training_split"] == 0
-    assert "h264" in protocol["pictures"] and "numpy" in protocol["versions"]
+    assert "codec" in protocol["pictures"] and "numpy" in protocol["versions"]
     assert manifest["left_out"] == {}
 
 
@@ -128,12 +132,14 @@ def test_report_scores_every_candidate_in_both_regions(report):
 
 
 def test_scores_are_those_of_the_pictures(report, capture):
-    """Frames 0 and 1 show the truth but for chroma subsampling, the later ones the frame before."""
+    """Frames 0 and 1 show the truth but for their blue, the later ones the frame before."""
     per_frame = read_manifest(report, "report")["per_frame"]["result"]["full"]
-    assert min(per_frame["psnr"][:2]) > 30 > 27 > max(per_frame["psnr"][2:])
-    opened = open_capture(capture)
-    late = psnr(*(opened.frames([index])[0] / 255 for index in (26, 27)))
-    assert per_frame["psnr"][2] == pytest.approx(late, abs=0.5)
+    truth = {number: draw_frame(number, 64)[0] / 255 for number in range(24, 30)}
+    blue = np.array([0, 0, 2 / 255])
+    shown = {24: 24, 25: 25, 27: 26, 28: 27, 29: 28}
+    expected = [psnr(truth[number] + blue, truth[true]) for true, number in shown.items()]
+    np.testing.assert_allclose(per_frame["psnr"], expected, rtol=1e-6)
+    assert min(expected[:2]) > 40 > 27 > max(expected[2:])
 
 
 def test_baselines_and_ceiling_are_what_they_say(report, capture, avatar):
@@ -186,6 +192,8 @@ def test_contact_sheet_and_table_hold_every_frame(report):
     assert sheet.shape == (24 + 64 * len(rows), 132 + 64 * 5, 3)
     reference_row = sheet[24 : 24 + 64, 132:].reshape(64, 5, 64, 3)
     np.testing.assert_array_equal(reference_row[:, 3], draw_frame(28, 64)[0])
+    result_row = sheet[24 + 64 : 24 + 2 * 64, 132:].reshape(64, 5, 64, 3)
+    np.testing.assert_array_equal(result_row[:, 0], draw_frame(24, 64)[0] + np.uint8([0, 0, 2]))
     assert (sheet[24:, :132] < 200).any(axis=(1, 2)).reshape(len(rows), 64).any(axis=1).all()  # labelled
     with open(report / "frames.csv", newline="") as file:
         table = list(csv.DictReader(file))
@@ -364,8 +372,8 @@ def test_means_leave_out_what_is_not_finite_and_count_equal_pictures():
         ("exists", "add --force"),
         ("no such", "no such video file"),
         ("no kind", "no finished render or capture"),
-        ("no pictures", r"has no avatar\.mp4"),
-        ("other count", r"has 5 frames, render\.json 6"),
+        ("no pictures", r"has no frames/000024\.png"),
+        ("a picture short", r"has no frames/000029\.png"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(case, message, capture, avatar, tmp_path):
@@ -387,8 +395,8 @@ def test_bad_input_is_named_and_leaves_nothing(case, message, capture, avatar, t
         subject.mkdir()
     elif case == "no pictures":
         make_render(subject, avatar, range(24, 30))
-        (subject / "avatar.mp4").unlink()
-    elif case == "other count":
+        shutil.rmtree(subject / "frames")
+    elif case == "a picture short":
         make_render(subject, avatar, range(24, 30), shown=range(5))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=message) as error:

@@ -80,11 +80,17 @@ def test_video_holds_one_picture_for_each_frame(usual):
     out, _, pictures = usual
     assert pictures.shape == (12, 64, 64, 3)
     assert pictures[0].max() < 10
+    lossless = np.stack([read_png(out / "frames" / f"{frame:06d}.png") for frame in range(12)])
+    # Untrained networks draw coloured noise, of which h264 keeps the means of blocks.
+    blocks = [p.reshape(12, 8, 8, 8, 8, 3).mean(axis=(2, 4)) for p in (pictures, lossless)]
+    np.testing.assert_allclose(*blocks, atol=12)
+    assert np.abs(blocks[0] - blocks[1]).mean() < 2
     # Held: as near as coding leaves it. Rendered: different.
     steps = np.abs(np.diff(pictures.astype(int), axis=0)).mean(axis=(1, 2, 3))
     assert steps[[4, 5, 10]].max() < 0.3 * steps[[1, 2, 3, 6, 7, 8, 9]].min(), steps
     assert sorted(path.name for path in out.iterdir()) == [
         "avatar.mp4",
+        "frames",
         "parsing",
         "render.json",
         "side_by_side.mp4",
@@ -156,7 +162,7 @@ def test_drivers_own_maps(run, driver_folder):
 
 def test_outputs_are_recorded_with_their_hashes(usual):
     out, manifest, _ = usual
-    assert set(manifest["files"]) == {"avatar.mp4", "parsing", "side_by_side.mp4"}
+    assert set(manifest["files"]) == {"avatar.mp4", "frames", "parsing", "side_by_side.mp4"}
     assert manifest["files"]["avatar.mp4"] == sha256_file(out / "avatar.mp4")
     assert manifest["files"]["parsing"] == sha256_folder(out / "parsing")
 

@@ -39,6 +39,11 @@ def test_pictures_are_held(driver, tmp_path):
         "000007.png",
     ]
     assert (read_png(tmp_path / "parsing" / "000007.png") == 70).all()
+    assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
+        f"{frame:06d}.png" for frame in range(2, 10)
+    ]
+    for frame, level in enumerate([0, 80, 120, 120, 120, 200, 200, 200], start=2):
+        assert (read_png(tmp_path / "frames" / f"{frame:06d}.png") == level).all()
 
 
 def test_side_by_side_shows_driver_maps_and_result(driver, tmp_path):
@@ -58,7 +63,7 @@ def test_maps_alone(driver, tmp_path):
     with RenderWriter(tmp_path, driver, range(3, 5), result=False, keep_maps=True) as writer:
         writer.write(np.array([3, 4]), np.concatenate([flat(50), flat(60)]), None)
         writer.finish()
-    assert not (tmp_path / "avatar.mp4").exists()
+    assert not (tmp_path / "avatar.mp4").exists() and not (tmp_path / "frames").exists()
     assert read_video(tmp_path / "side_by_side.mp4").shape == (2, CAPTION_HEIGHT + 64, 3 * 64, 3)
 
 
@@ -93,7 +98,7 @@ def test_an_error_while_opening_closes_what_is_open(driver, tmp_path):
     (tmp_path / "side_by_side.partial.mp4").mkdir()
     with pytest.raises(UserError, match=r"side_by_side\.mp4: cannot write"):
         RenderWriter(tmp_path, driver, range(3, 5), result=True, keep_maps=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["side_by_side.partial.mp4"]
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["side_by_side.partial.mp4"]
 
 
 @pytest.mark.parametrize("width", [64, 128, 512])
