@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.capture.images import write_sheet
 from svp_jax.capture.synthetic import render_look_on_capture, write_synthetic_capture
-from svp_jax.errors import UserError
-from svp_jax.manifest import check_output, read_manifest, write_json, write_manifest
+from svp_jax.errors import UserError, outside
+from svp_jax.manifest import DEMO_PROGRESS, check_output, read_manifest, write_json, write_manifest
 from svp_jax.metrics.evaluate import evaluate, summary
 from svp_jax.metrics.image import psnr
 from svp_jax.metrics.landmarks import landmark_shift
@@ -25,7 +26,7 @@ SIZE = 128
 SECONDS = 10.0
 STEPS = 5
 MORPH_NAME = "Velmora"
-PROGRESS = "progress.json"
+SHEET_FRAMES = 6
 PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
@@ -55,6 +56,7 @@ Everything here is synthetic: a procedural head, drawn with exact labels, that t
 - `plain.mp4`: the same render without temporal denoising
 - `morph.mp4`: the same motion as "{name}", by text, with the base's own UNet and VAE, on the clip's own parsing maps
 - `metrics.json`: every number below, for this run
+- `morph_sheet.png`: the original person, the named look drawn under the same motion, and the morph, one row each
 - `contact_sheet.png`: reference, result, nearest training frame, mean frame, conditions
 - `capture/`, `avatar/`, `render/`, `plain/`, `morph/`, `report/`, `report_plain/`: the folders behind them, as the
   single commands make them (`svp inspect FOLDER` explains one)
@@ -71,7 +73,12 @@ def demo(out: Path, seed: int, force: bool) -> str:
 
     Returns:
         the table of results.
+
+    Raises:
+        UserError: the seed is outside 0 .. 2**32 - 2, or `out` is no folder for a demo.
     """
+    if problem := outside(seed, 0, 2**32 - 2):
+        raise UserError(f"--seed {seed}: {problem}")
     out = Path(out)
     seconds = _start(out, seed, force)
 
@@ -82,7 +89,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
             make(folder)
             # An interrupted step that went on later counts its last run only.
             seconds[name] = round(time.monotonic() - began, 1)
-            write_json(out / PROGRESS, {"seed": seed, "seconds": seconds})
+            write_json(out / DEMO_PROGRESS, {"kind": "demo", "seed": seed, "seconds": seconds})
         return folder
 
     capture_folder = step("capture", lambda f: write_synthetic_capture(f, seed + 1, SECONDS, size=SIZE))
@@ -102,7 +109,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
     results = {
         "with_temporal_denoising": read_manifest(report, "report")["scores"],
         "without": read_manifest(report_plain, "report")["scores"]["result"],
-        "morph": score_morph(capture, morph),
+        "morph": score_morph(capture, morph, out / "morph_sheet.png"),
         "vae_round_trip_psnr": read_manifest(avatar, "avatar")["vae_round_trip"],
         "seconds": seconds,
     }
@@ -116,18 +123,18 @@ def demo(out: Path, seed: int, force: bool) -> str:
         shutil.copy(source, out / target)
     table = result_table(summary(report), results)
     (out / "README.md").write_text(README.format(name=MORPH_NAME, table=table), encoding="utf-8")
-    # Last, because it says that the demo is finished.
     write_json(out / "metrics.json", results)
     write_manifest(out, "demo", {"seed": seed, "seconds": seconds})
-    (out / PROGRESS).unlink()
+    # Last: while it is there, the demo is unfinished.
+    (out / DEMO_PROGRESS).unlink()
     return table
 
 
 def _start(out: Path, seed: int, force: bool) -> dict[str, float]:
     """Makes or reopens the folder; the seconds of the steps that an interrupted run has finished."""
-    progress = out / PROGRESS
+    progress = out / DEMO_PROGRESS
     if progress.exists():
-        earlier = json.loads(progress.read_text())
+        earlier = _progress(progress)
         if earlier["seed"] == seed:
             return earlier["seconds"]
         if not force:
@@ -142,8 +149,19 @@ def _start(out: Path, seed: int, force: bool) -> dict[str, float]:
         out.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
-    write_json(progress, {"seed": seed, "seconds": {}})
+    write_json(progress, {"kind": "demo", "seed": seed, "seconds": {}})
     return {}
+
+
+def _progress(path: Path) -> dict:
+    """What an interrupted demo has noted; UserError where the file is something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or content.get("kind") != "demo":
+        raise UserError(f"{path} is not of an unfinished demo; choose another --out")
+    return content
 
 
 def morph_prompt(capture: Capture) -> str:
@@ -151,8 +169,12 @@ def morph_prompt(capture: Capture) -> str:
     return f"a portrait of {MORPH_NAME}, {capture.manifest['synthetic']['scene']['color']} background"
 
 
-def score_morph(capture: Capture, folder: Path) -> dict:
+def score_morph(capture: Capture, folder: Path, sheet: Path) -> dict:
     """How near the morph is to the named look under the same motion, and to the original person.
+
+    Args:
+        folder: the render.
+        sheet: a picture to write: frames of the original person, of the named look and of the morph, one row each.
 
     Returns:
         psnr_to_named, psnr_to_original: dB, means over the frames.
@@ -164,6 +186,8 @@ def score_morph(capture: Capture, folder: Path) -> dict:
     named = render_look_on_capture(capture, MORPH_NAME, indices)
     original = capture.frames(indices)
     landmarks = capture.landmarks[indices][..., :2]
+    shown = np.linspace(0, len(indices) - 1, SHEET_FRAMES).round().astype(int)
+    write_sheet(sheet, [[pictures[i] for i in shown] for pictures in (original, named, morphed)])
 
     def follow(pictures) -> float:
         shifts = [

@@ -10,7 +10,7 @@ from flax import nnx
 from svp_jax.capture.capture import open_capture
 from svp_jax.diffusion import TrainingSchedule
 from svp_jax.errors import UserError
-from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest
+from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
 from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
 from svp_jax.weights.base import load_base, networks_of
@@ -49,6 +49,8 @@ def inspect(path: Path) -> list[str]:
 
 
 def _kind(path: Path) -> str:
+    if (path / DEMO_PROGRESS).is_file():
+        raise UserError(f"{path} is an unfinished demo; run svp demo again to go on")
     for kind, name in FILE_NAMES.items():
         if (path / name).is_file():
             return kind
@@ -153,7 +155,8 @@ def _check_report(path: Path, manifest: dict) -> list[str]:
 
 
 def _check_demo(path: Path, manifest: dict) -> list[str]:
-    return _missing(path, ["avatar.mp4", "side_by_side.mp4", "morph.mp4", "metrics.json", "contact_sheet.png"])
+    videos = ["avatar.mp4", "side_by_side.mp4", "plain.mp4", "morph.mp4"]
+    return _missing(path, [*videos, "metrics.json", "contact_sheet.png", "morph_sheet.png", "README.md"])
 
 
 def _missing(path: Path, names: list[str]) -> list[str]:

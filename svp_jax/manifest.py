@@ -5,9 +5,11 @@ A capture, an avatar, a render and a report each hold one JSON file (`capture.js
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,10 @@ FILE_NAMES = {
 CHECKSUM = "manifest_sha256"
 # What an unfinished training run was started with, in its partial folder.
 RUN = "run.json"
+# In every partial folder: its text is the kind of the result; locked by the run that writes there.
+UNFINISHED = "unfinished"
+# What an unfinished demo has done so far. It grows where it will stay, since its manifests name each other's folders.
+DEMO_PROGRESS = "progress.json"
 
 
 def write_manifest(folder: Path, kind: str, body: dict) -> None:
@@ -88,6 +94,12 @@ def write_json(path: Path, content: dict) -> None:
         raise UserError(f"{path}: cannot write ({error.strerror}); free space or choose another folder") from None
 
 
+def parts(folder: Path) -> list[Path]:
+    """What lies in the folder of a result, sorted, but for manifests and the mark of an unfinished one."""
+    apart = {*FILE_NAMES.values(), UNFINISHED}
+    return sorted(path for path in Path(folder).iterdir() if path.name not in apart)
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of one file's bytes."""
     with open(path, "rb") as file:
@@ -121,27 +133,61 @@ def staged_folder(out: Path, kind: str, force: bool, resume: bool = False) -> It
             otherwise start empty, and leave nothing behind on an error.
 
     Raises:
-        UserError: `out` exists and `force` is false, or the folder cannot be made.
+        UserError: `out` exists and `force` is false, the folder cannot be made, another run writes there, or
+            `OUT.partial` is not what an interrupted run of the same kind left.
     """
     partial = check_output(out, kind, force)
-    try:
-        if partial.exists() and not resume:
-            if (partial / RUN).exists():
-                raise UserError(f"{partial} is an unfinished training run; finish or remove it first")
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
-    try:
-        yield partial
-    except BaseException:
-        if not resume:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    out = Path(out)
-    if out.exists():
-        shutil.rmtree(out)
-    partial.replace(out)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_claimed(partial, kind))
+            if not resume:
+                _empty(partial)
+        except OSError as error:
+            raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
+        try:
+            yield partial
+        except BaseException:
+            if not resume:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        out, replaced = Path(out), partial.with_name(partial.name + ".replaced")
+        # Two renames: at no time is there half a result.
+        shutil.rmtree(replaced, ignore_errors=True)
+        if out.exists():
+            out.replace(replaced)
+        partial.replace(out)
+        (out / UNFINISHED).unlink()
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(partial: Path, kind: str) -> Iterator[None]:
+    """Makes `partial` or takes over what an interrupted run left there; no other run can while the block lasts."""
+    if partial.exists() and not (partial / UNFINISHED).is_file() and any(partial.iterdir()):
+        raise UserError(f"{partial} is in the way, and no unfinished result; remove it or choose another --out")
+    partial.mkdir(parents=True, exist_ok=True)
+    with open(partial / UNFINISHED, "a+", encoding="utf-8") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{partial} is being written by another run; wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            warnings.warn(f"{partial} cannot be locked ({error.strerror}): start no second run on it", stacklevel=4)
+        mark.seek(0)
+        if (earlier := mark.read()) not in ("", kind):
+            raise UserError(f"{partial} is an unfinished {earlier}; finish or remove it first")
+        if not earlier:
+            mark.write(kind)
+            mark.flush()
+        yield
+
+
+def _empty(partial: Path) -> None:
+    for path in partial.iterdir():
+        if path.name != UNFINISHED:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def check_output(out: Path, kind: str, force: bool) -> Path:

@@ -26,6 +26,20 @@ def short(monkeypatch):
         monkeypatch.setattr(demo_module, name, value)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_starts_nothing(seed, tmp_path):
+    with pytest.raises(UserError, match=f"--seed {seed}: allowed are 0 to 4294967294"):
+        demo(tmp_path / "demo", seed=seed, force=False)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_foreign_progress_is_left_alone(tmp_path):
+    (tmp_path / "progress.json").write_text("{}")
+    with pytest.raises(UserError, match="not of an unfinished demo"):
+        demo(tmp_path, seed=1, force=True)
+    assert (tmp_path / "progress.json").read_text() == "{}"
+
+
 @pytest.mark.slow
 def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp_path):
     out = tmp_path / "demo"
@@ -42,7 +56,7 @@ def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp
 
     files = {path.name for path in out.iterdir() if path.is_file()}
     videos = {"avatar.mp4", "side_by_side.mp4", "plain.mp4", "morph.mp4"}
-    assert files == {*videos, "metrics.json", "contact_sheet.png", "README.md", "demo.json"}
+    assert files == {*videos, "metrics.json", "contact_sheet.png", "morph_sheet.png", "README.md", "demo.json"}
     results = json.loads((out / "metrics.json").read_text())
     assert results["seconds"].keys() == {
         "capture", "avatar", "render", "plain", "morph", "report", "report_plain"

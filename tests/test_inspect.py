@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
-from svp_jax.manifest import write_manifest
+from svp_jax.manifest import DEMO_PROGRESS, write_manifest
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -103,6 +103,9 @@ def test_what_it_does_not_know(tmp_path):
         inspect(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         inspect(tmp_path / "none")
+    (tmp_path / DEMO_PROGRESS).touch()
+    with pytest.raises(UserError, match="unfinished demo"):
+        inspect(tmp_path)
     (tmp_path / "x.partial").mkdir()
     for name in ("x", "x.partial"):
         with pytest.raises(UserError, match="is unfinished"):

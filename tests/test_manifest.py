@@ -1,12 +1,15 @@
 """Manifests, and folders that are finished or not there."""
 
+import errno
+import fcntl
 import json
+import shutil
 
 import pytest
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import (
-    RUN,
+    UNFINISHED,
     check_output,
     partial_folder,
     read_manifest,
@@ -131,23 +134,81 @@ def test_an_error_leaves_nothing_or_what_a_resume_needs(tmp_path):
         assert (folder / "file").read_text() == "half"
     # Without `resume` what was left is no part of the new result.
     write_manifest(out, "render", {})
-    partial_folder(out).mkdir()
-    (partial_folder(out) / "old").touch()
+    leave_unfinished(out, "render")
     with staged_folder(out, "render", force=True):
         pass
     assert list(out.iterdir()) == []
 
 
-def test_an_unfinished_training_is_not_removed_by_other_commands(tmp_path):
+def leave_unfinished(out, kind):
+    """What a killed run leaves."""
+    partial = partial_folder(out)
+    (partial / "deep").mkdir(parents=True)
+    (partial / UNFINISHED).write_text(kind)
+    (partial / "deep" / "old").touch()
+
+
+def test_an_unfinished_result_of_another_kind_is_left_alone(tmp_path):
+    leave_unfinished(tmp_path / "out", "avatar")
+    with pytest.raises(UserError, match="is an unfinished avatar"), staged_folder(tmp_path / "out", "render", True):
+        raise AssertionError("must not start")
+    assert (partial_folder(tmp_path / "out") / "deep" / "old").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_foreign_folder_of_the_partial_name_is_left_alone(resume, tmp_path):
     partial = partial_folder(tmp_path / "out")
     partial.mkdir()
-    (partial / RUN).touch()
-    with (
-        pytest.raises(UserError, match="unfinished training run"),
-        staged_folder(tmp_path / "out", "render", force=True),
-    ):
+    (partial / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="in the way"), staged_folder(tmp_path / "out", "render", True, resume):
         raise AssertionError("must not start")
-    assert (partial / RUN).exists()
+    assert [path.name for path in partial.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_do_not_write_the_same_result(resume, tmp_path):
+    out = tmp_path / "out"
+    with staged_folder(out, "render", force=False, resume=resume) as folder:
+        (folder / "file").write_text("first")
+        with pytest.raises(UserError, match="being written by another run"), staged_folder(out, "render", True, resume):
+            raise AssertionError("must not start")
+        assert (folder / "file").read_text() == "first"
+    assert [path.name for path in out.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_locked_warns(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\)"),
+        staged_folder(tmp_path / "out", "render", force=False),
+    ):
+        pass
+    assert (tmp_path / "out").is_dir()
+
+
+def test_a_kill_while_the_old_result_goes_leaves_the_new_one(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    write_manifest(out, "render", {})
+    rmtree = shutil.rmtree
+
+    def killed(path, *args, **kwargs):
+        if (path / "render.json").exists():
+            raise KeyboardInterrupt
+        rmtree(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt), staged_folder(out, "render", force=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in out.iterdir()] == ["new"]
+    monkeypatch.undo()
+    write_manifest(out, "render", {})
+    with staged_folder(out, "render", force=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

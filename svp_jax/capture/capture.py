@@ -20,7 +20,7 @@ import numpy as np
 
 from svp_jax.capture.images import read_pngs, write_png
 from svp_jax.errors import UserError
-from svp_jax.manifest import read_manifest, sha256_file, sha256_folder, write_manifest
+from svp_jax.manifest import parts, read_manifest, sha256_file, sha256_folder, write_manifest
 
 MAPS = ("frames", "parsing", "geometry", "iris")
 TRACKING = "tracking.npz"
@@ -178,7 +178,7 @@ class CaptureWriter:
         source = arrays["source_frame"]
         while 0 < split < self.count and source[split] == source[split - 1]:
             split += 1
-        names = [*MAPS, *sorted(path.name for path in self.folder.iterdir() if path.is_file())]
+        names = [*MAPS, *(path.name for path in parts(self.folder) if path.is_file())]
         body = {
             "size": self.size,
             "frame_count": self.count,

@@ -1,6 +1,7 @@
 """Segmentation models behind one call: any ONNX parser with a YAML description, or MediaPipe's segmenter."""
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "parsers" / "skin_clo
 SEGMENTER = "selfie_multiclass_256x256.tflite"
 # Classes of MediaPipe's multiclass selfie segmenter in order; what people wear and hold counts as clothes.
 SEGMENTER_CLASSES = ("background", "hair", "skin", "skin", "clothes", "clothes")
+
+# The keys of a parser's YAML and of its `input`.
+KEYS = ("model", "input", "activation", "threshold", "classes")
+INPUT_KEYS = ("width", "height", "channels", "layout", "mean", "std")
 
 Parser = Callable[[np.ndarray, int], np.ndarray]
 """(uint8 [H, H, 3] RGB, size) -> float32 [size, size, 6], the scores of `COARSE`."""
@@ -41,14 +46,16 @@ class ParserDescription:
 
 
 def read_description(path: Path) -> ParserDescription:
-    """Reads and checks a parser's YAML; UserError names the field that is wrong."""
+    """Reads and checks a parser's YAML; UserError names the field that is wrong or unknown."""
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--parser {path}: not a readable YAML file ({str(error).splitlines()[0]})") from None
+    _check_keys(path, "", content, KEYS)
     try:
         size = content["input"]
+        _check_keys(path, "input.", size, INPUT_KEYS)
         beside = path.parent / content["model"]
         fields = {
             "model": beside if beside.is_file() else find_model(content["model"]),
@@ -64,7 +71,7 @@ def read_description(path: Path) -> ParserDescription:
         }
     except KeyError as error:
         raise UserError(f"--parser {path}: {error.args[0]} is missing; see {SHIPPED.name} for an example") from None
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"--parser {path}: {error}; see {SHIPPED.name} for an example") from None
@@ -88,6 +95,19 @@ def read_description(path: Path) -> ParserDescription:
     if unknown:
         raise UserError(f"--parser {path}: unknown classes {unknown}, allowed are {', '.join(COARSE)}, ignore")
     return ParserDescription(path, **fields)
+
+
+def _check_keys(path: Path, prefix: str, content: object, known: tuple[str, ...]) -> None:
+    if not isinstance(content, dict):
+        raise UserError(
+            f"--parser {path}: {prefix.rstrip('.') or 'the file'} must hold `key: value` lines, found {content!r}; "
+            f"see {SHIPPED.name} for an example"
+        )
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            raise UserError(f"--parser {path}: unknown key {prefix}{key}; {hint}")
 
 
 @contextlib.contextmanager
@@ -148,10 +168,19 @@ def onnx_parser(description: ParserDescription) -> Parser:
         try:
             output = session.run(None, {name: batch.transpose(0, 3, 1, 2) if description.layout == "nchw" else batch})[
                 0
-            ][0]
+            ]
         except Exception as error:
             raise UserError(f"{description.path}: {description.model.name} refuses it ({_first_line(error)})") from None
-        maps = output.transpose(1, 2, 0) if description.layout == "nchw" else output
+        # Whole numbers are a map of labels, not of scores.
+        if getattr(output, "ndim", 0) != 4 or output.dtype.kind != "f":
+            needed = "classes, height, width" if description.layout == "nchw" else "height, width, classes"
+            found = f"{output.dtype} {list(output.shape)}" if isinstance(output, np.ndarray) else type(output).__name__
+            raise UserError(
+                f"{description.path}: {description.model.name} gives {found}, needed are float scores [1, {needed}]"
+            )
+        # OpenCV cannot resize float16.
+        maps = output[0].astype(np.float32, copy=False)
+        maps = maps.transpose(1, 2, 0) if description.layout == "nchw" else maps
         if maps.shape[-1] != len(description.classes):
             raise UserError(
                 f"{description.path}: {description.model.name} has {maps.shape[-1]} classes, "

@@ -62,7 +62,7 @@ def evaluate(subject: Path, reference: Path, out: Path, force: bool = False) -> 
       frames.csv         the per-frame scores as a table
       contact_sheet.png  reference, result, baselines and conditions, spread in time
 
-    A render is scored as its video shows it (decoded h264), the baselines without video compression. A number
+    A render is scored by its frames without loss, as the baselines are; a video file as it is decoded. A number
     that is not defined (no face in a frame) or not finite (the PSNR of equal pictures) is null; means leave it out,
     and `psnr_infinite` counts the frames whose pictures are equal.
 
@@ -188,7 +188,7 @@ def _protocol(comparison: Comparison) -> dict:
         "nearest_frame": "training frame with the least Euclidean distance between parsing, geometry and "
         f"iris maps averaged down to {SIGNATURE_SIDE} x {SIGNATURE_SIDE} pixels",
         "mean_frame": "mean of the training frames",
-        "vae_round_trip": "reference encoded (posterior mean) and decoded by the avatar's VAE",
+        "vae_round_trip": "reference encoded (posterior mean) and decoded by the VAE that the result was made with",
         "versions": {name: metadata.version(name) for name in ("svp_jax", "numpy", "av", "jax")},
     }
 

@@ -17,8 +17,8 @@ from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize, decode
 from svp_jax.manifest import (
-    FILE_NAMES,
     check_output,
+    parts,
     read_manifest,
     sha256_file,
     sha256_folder,
@@ -196,8 +196,7 @@ def _manifest(
 
 def content_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each file and folder in the folder of a render, but for its manifest."""
-    parts = (path for path in sorted(folder.iterdir()) if path.name != FILE_NAMES["render"])
-    return {path.name: sha256_folder(path) if path.is_dir() else sha256_file(path) for path in parts}
+    return {path.name: sha256_folder(path) if path.is_dir() else sha256_file(path) for path in parts(folder)}
 
 
 class Stopwatch:

@@ -43,7 +43,7 @@ def fit(
     """Trains `models` for `steps` steps and returns them; goes on from the newest checkpoint in `folder`.
 
     Args:
-        name: of this run, in the progress bar, the log and the checkpoint's folder.
+        name: of this run, in the progress bar and in messages.
         models: by name; `rules` speak of "name/path/of/parameter".
         loss_of: see `svp_jax.training.step`.
         batch_of: global batch number -> arrays with leading axis `batch_size`; called from a thread.
@@ -71,7 +71,7 @@ def fit(
         # Put together as later ones are, so that what draws it compiles once.
         preview(0, assemble(structures, flat))
     _truncate_log(folder / "log.jsonl", start)
-    # From here on the parameters live on the devices alone; every step donates them.
+    # Every step donates what is replicated. What was loaded stays beside it, on the first device.
     trained, opt_state, frozen = replicate(trained), replicate(opt_state), replicate(frozen)
     sample_index = shard(np.arange(batch_size, dtype=np.uint32))
 

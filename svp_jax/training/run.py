@@ -10,23 +10,32 @@ from svp_jax.manifest import FILE_NAMES, partial_folder, read_manifest, write_js
 
 
 def avatar_without(out: Path, names: tuple[str, ...]) -> dict | None:
-    """The manifest of `out` where that is a finished avatar without any of the stages `names`."""
+    """The manifest of `out` where that is a finished avatar without any of the stages `names`.
+
+    Raises:
+        UserError: it has one of them and lacks another.
+    """
     if not (out / FILE_NAMES["avatar"]).is_file():
         return None
     manifest = read_manifest(out, "avatar")
-    return None if set(names) & set(manifest["stages"]) else manifest
+    there = [name for name in names if name in manifest["stages"]]
+    lacking = [name for name in names if name not in there]
+    if there and lacking:
+        raise UserError(
+            f"--out {out} has the stage {there[0]} already; use --stage {lacking[0]} to add what it lacks, "
+            "or add --force to train both anew"
+        )
+    return None if there else manifest
 
 
 def check_same_run(path: Path, run: dict, out: Path) -> None:
     """Writes what `run` was started with to `path`; where that is there, the settings must be the same.
 
     Raises:
-        UserError: they are not, or the folder holds something else.
+        UserError: they are not.
     """
     run = json.loads(json.dumps(run))
     if not path.exists():
-        if any(path.parent.iterdir()):
-            raise UserError(f"{path.parent} is not an unfinished run of svp train; remove it or choose another --out")
         write_json(path, run)
         return
     if changed := _changes(json.loads(path.read_text(encoding="utf-8")), run):

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
-
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest, sha256_folder
 from svp_jax.models.controlnet import ControlNet
@@ -47,7 +45,6 @@ class Avatar:
 
 def load_avatar(
     folder: Path,
-    dtype: jnp.dtype = jnp.float32,
     base: str | Path | None = None,
     stages: Mapping[str, Literal["tuned", "base"]] | None = None,
 ) -> Avatar:
@@ -77,7 +74,7 @@ def load_avatar(
     # The base's own UNet, where it is asked for, goes with the base's own VAE.
     if stages is None or not manifest["vae_tuned"] or "base" in asked.values():
         needed.add("vae")
-    opened = load_base(base or trained_on["path"], dtype, needed)
+    opened = load_base(base or trained_on["path"], needed)
     if opened.sha256 != trained_on["sha256"]:
         raise UserError(
             f"{folder} was trained on the base with sha256 {trained_on['sha256'][:12]}, {opened.folder} has "
@@ -85,12 +82,12 @@ def load_avatar(
         )
     networks = {
         name: StageNetworks(
-            load_model(folder / name / "controlnet", dtype),
-            opened.unet if unet == "base" else load_model(folder / name / "unet", dtype),
+            load_model(folder / name / "controlnet"),
+            opened.unet if unet == "base" else load_model(folder / name / "unet"),
         )
         for name, unet in unets.items()
     }
-    vae = load_model(folder / "vae", dtype) if manifest["vae_tuned"] else opened.vae
+    vae = load_model(folder / "vae") if manifest["vae_tuned"] else opened.vae
     return Avatar(folder, manifest, opened, vae, networks)
 
 

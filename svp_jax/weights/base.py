@@ -48,12 +48,11 @@ class Base:
     sha256: str
 
 
-def load_base(base: str | Path, dtype=jnp.float32, networks: Collection[str] = NETWORKS) -> Base:
+def load_base(base: str | Path, networks: Collection[str] = NETWORKS) -> Base:
     """Loads a base.
 
     Args:
         base: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "tiny".
-        dtype: compute dtype of the networks; parameters are float32.
         networks: those whose weights are loaded, of `NETWORKS`.
 
     Raises:
@@ -69,10 +68,7 @@ def load_base(base: str | Path, dtype=jnp.float32, networks: Collection[str] = N
     tokenizer = _load_tokenizer(folder / "tokenizer")
     _check_fit(folder, configs, len(tokenizer))
     return Base(
-        **{
-            name: load_model(folder / name, dtype) if name in networks and name in present else None
-            for name in NETWORKS
-        },
+        **{name: load_model(folder / name) if name in networks and name in present else None for name in NETWORKS},
         tokenizer=tokenizer,
         scheduler_config=_read_scheduler(folder / "scheduler" / "scheduler_config.json"),
         folder=folder,

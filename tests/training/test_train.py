@@ -207,15 +207,6 @@ def test_too_few_frames(base_folder, tmp_path):
         train(capture, str(base_folder), tmp_path / "out", CONFIG)
 
 
-def test_a_folder_that_is_no_unfinished_run_is_left_alone(base_folder, capture_folder, tmp_path):
-    partial = partial_folder(tmp_path / "out")
-    partial.mkdir()
-    (partial / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="not an unfinished run"):
-        train(capture_folder, str(base_folder), tmp_path / "out", CONFIG)
-    assert (partial / "thesis.txt").read_text() == "mine"
-
-
 def test_a_finished_avatar_is_not_overwritten(avatar_folder, base_folder, capture_folder):
     before = sha256_folder(avatar_folder)
     with pytest.raises(UserError, match="--force"):
@@ -233,6 +224,8 @@ def test_a_stage_joins_the_other(avatar_folder, base_folder, capture_folder, tmp
         train(capture_folder, str(base_folder), out, other, stage="details")
     with pytest.raises(UserError, match="exists; add --force"):
         train(capture_folder, str(base_folder), out, CONFIG, stage="outlines")
+    with pytest.raises(UserError, match="has the stage outlines already; use --stage details"):
+        train(capture_folder, str(base_folder), out, CONFIG)
     train(capture_folder, str(base_folder), out, CONFIG, stage="details")
     joined, together = (read_manifest(folder, "avatar") for folder in (out, avatar_folder))
     assert joined["files"] == together["files"] and joined["stages"] == together["stages"]
