@@ -24,24 +24,32 @@ from svp_jax.training.train import train
 
 SIZE = 128
 SECONDS = 10.0
-STEPS = 5
+STEPS = 2
+MORPH_STEPS = 5
 MORPH_NAME = "Velmora"
 SHEET_FRAMES = 6
 PLAIN = {"current": 1.0, "previous": 0.0, "noise": 1.0}
+# With and without temporal denoising, all frames from the same noise (the default) and each from its own.
+RENDERS = {
+    "render": {},
+    "plain": PLAIN,
+    "render_own_noise": {"noise_per_frame": True},
+    "plain_own_noise": {"noise_per_frame": True, **PLAIN},
+}
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
-    outlines=Stage(steps=350, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
-    details=Stage(steps=450, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
+    outlines=Stage(steps=550, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
+    details=Stage(steps=550, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
     vae=VAEPass(trainable="decoder", steps=500, batch_size=2, learning_rate=3e-3),
     batch_size=8,
     warmup_steps=30,
     decay="cosine",
     timestep_shift=3.0,
     moved_copies=4,
-    # With five steps the one before the last.
-    temporal_current=0.5,
-    temporal_previous=0.5,
-    temporal_tau=0.7,
+    # The last step.
+    temporal_current=0.65,
+    temporal_previous=0.35,
+    temporal_tau=0.9,
     save_every=250,
     preview_every=1000,
     preview_steps=STEPS,
@@ -53,13 +61,13 @@ Everything here is synthetic: a procedural head, drawn with exact labels, that t
 
 - `avatar.mp4`: the held-out part of the clip, rendered by the avatar (both stages, temporal denoising)
 - `side_by_side.mp4`: reference, face model, parsing map of Stage I, result
-- `plain.mp4`: the same render without temporal denoising
+- `plain.mp4`: without temporal denoising, each frame from its own noise
 - `morph.mp4`: the same motion as "{name}", by text, with the base's own UNet and VAE, on the clip's own parsing maps
 - `metrics.json`: every number below, for this run
 - `morph_sheet.png`: the original person, the named look drawn under the same motion, and the morph, one row each
 - `contact_sheet.png`: reference, result, nearest training frame, mean frame, conditions
-- `capture/`, `avatar/`, `render/`, `plain/`, `morph/`, `report/`, `report_plain/`: the folders behind them, as the
-  single commands make them (`svp inspect FOLDER` explains one)
+- `capture/`, `avatar/`, `morph/`, `render/`, `plain/`, the same two with `_own_noise`, and `report_...` of these four:
+  the folders behind them, as the single commands make them (`svp inspect FOLDER` explains one)
 
 {table}
 """
@@ -96,32 +104,33 @@ def demo(out: Path, seed: int, force: bool) -> str:
     capture = open_capture(capture_folder)
     config = dataclasses.replace(CONFIG, prompt=capture.manifest["prompt"], seed=seed)
     avatar = step("avatar", lambda f: train(capture_folder, "tiny", f, config))
-    options = RenderOptions(steps=STEPS)
-    temporal = step("render", lambda f: render(avatar, capture_folder, f, options))
-    plain = step("plain", lambda f: render(avatar, capture_folder, f, dataclasses.replace(options, **PLAIN)))
-    morph_options = dataclasses.replace(
-        options, unet="base", maps="driver", prompt=morph_prompt(capture), guidance=3.0, strength=0.8
+    scores = {}
+    for name, changes in RENDERS.items():
+        options = RenderOptions(steps=STEPS, **changes)
+        step(name, lambda f, options=options: render(avatar, capture_folder, f, options))
+        report = step(f"report_{name}", lambda f, name=name: evaluate(out / name, capture_folder, f))
+        scores[name] = read_manifest(report, "report")["scores"]
+    morph_options = RenderOptions(
+        steps=MORPH_STEPS, unet="base", maps="driver", prompt=morph_prompt(capture), guidance=3.0, strength=0.8
     )
     morph = step("morph", lambda f: render(avatar, capture_folder, f, morph_options))
-    report = step("report", lambda f: evaluate(temporal, capture_folder, f))
-    report_plain = step("report_plain", lambda f: evaluate(plain, capture_folder, f))
 
     results = {
-        "with_temporal_denoising": read_manifest(report, "report")["scores"],
-        "without": read_manifest(report_plain, "report")["scores"]["result"],
+        "scores": scores["render"],
+        "temporal_denoising": {name: scores[name]["result"]["full"] for name in RENDERS},
         "morph": score_morph(capture, morph, out / "morph_sheet.png"),
         "vae_round_trip_psnr": read_manifest(avatar, "avatar")["vae_round_trip"],
         "seconds": seconds,
     }
     for source, target in (
-        (temporal / "avatar.mp4", "avatar.mp4"),
-        (temporal / "side_by_side.mp4", "side_by_side.mp4"),
-        (plain / "avatar.mp4", "plain.mp4"),
-        (morph / "avatar.mp4", "morph.mp4"),
-        (report / "contact_sheet.png", "contact_sheet.png"),
+        ("render/avatar.mp4", "avatar.mp4"),
+        ("render/side_by_side.mp4", "side_by_side.mp4"),
+        ("plain_own_noise/avatar.mp4", "plain.mp4"),
+        ("morph/avatar.mp4", "morph.mp4"),
+        ("report_render/contact_sheet.png", "contact_sheet.png"),
     ):
-        shutil.copy(source, out / target)
-    table = result_table(summary(report), results)
+        shutil.copy(out / source, out / target)
+    table = result_table(summary(out / "report_render"), results)
     (out / "README.md").write_text(README.format(name=MORPH_NAME, table=table), encoding="utf-8")
     write_json(out / "metrics.json", results)
     write_manifest(out, "demo", {"seed": seed, "seconds": seconds})
@@ -210,16 +219,26 @@ def score_morph(capture: Capture, folder: Path, sheet: Path) -> dict:
 
 def result_table(scores: str, results: dict) -> str:
     """The scores and what they say about temporal denoising and morphing."""
-    temporal, plain = results["with_temporal_denoising"]["result"]["full"], results["without"]["full"]
-    morph = results["morph"]
+    morph, temporal = results["morph"], results["temporal_denoising"]
+
+    def compare(start: str, ours: str, plain: str) -> str:
+        after, before = temporal[ours], temporal[plain]
+        return (
+            f"{start:<26} {before['smoothness']:>10.5f} {before['psnr']:>9.2f} {after['smoothness']:>12.5f} "
+            f"{after['psnr']:>9.2f} {after['smoothness'] / before['smoothness']:>7.2f}"
+        )
+
     return "\n".join(
         [
             "```",
             scores,
             "```",
-            f"Temporal denoising: smoothness {temporal['smoothness']:.5f}, plain DDIM {plain['smoothness']:.5f} "
-            f"(ratio {temporal['smoothness'] / plain['smoothness']:.2f}); PSNR {temporal['psnr']:.2f} dB against "
-            f"{plain['psnr']:.2f} dB.",
+            "Temporal denoising (smoothness, 0 = moves exactly as the reference, and PSNR in dB, full frames):",
+            "```",
+            f"{'frames start from':<26} {'plain DDIM':>10} {'PSNR':>9} {'temporal':>12} {'PSNR':>9} {'ratio':>7}",
+            compare("the same noise (default)", "render", "plain"),
+            compare("noise of their own", "render_own_noise", "plain_own_noise"),
+            "```",
             f"Morph to {morph['name']}: {morph['psnr_to_named']:.2f} dB to the named look, "
             f"{morph['psnr_to_original']:.2f} dB to the original person; landmarks off by "
             f"{morph['landmark_error']:.1f} px (a still picture: {morph['landmark_error_still']:.1f} px).",

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import CaptureWriter
-from svp_jax.face.conditions import condition_spec
+from svp_jax.face.conditions import OUTLINES_WINDOW, condition_spec
 from svp_jax.face.labels import LABEL_INDEX, colorize
 from svp_jax.manifest import write_manifest
 from svp_jax.models import (
@@ -146,7 +146,7 @@ def make_avatar(
 ) -> Path:
     """An avatar of random weights."""
     rng = np.random.default_rng(seed)
-    spec = condition_spec()
+    spec = condition_spec(OUTLINES_WINDOW)
     for name in stages:
         channels = {"conditioning_channels": spec[name]["channels"]}
         config = ControlNetConfig.from_json({**ENCODER, **channels})

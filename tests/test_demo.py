@@ -22,7 +22,7 @@ def short(monkeypatch):
     small = dataclasses.replace(
         CONFIG, outlines=stage, details=stage, vae=VAEPass("decoder", 2, 2), batch_size=2, preview_steps=2
     )
-    for name, value in {"CONFIG": small, "SECONDS": 2.0, "SIZE": 64, "STEPS": 2}.items():
+    for name, value in {"CONFIG": small, "SECONDS": 2.0, "SIZE": 64, "STEPS": 2, "MORPH_STEPS": 2}.items():
         monkeypatch.setattr(demo_module, name, value)
 
 
@@ -58,9 +58,9 @@ def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp
     videos = {"avatar.mp4", "side_by_side.mp4", "plain.mp4", "morph.mp4"}
     assert files == {*videos, "metrics.json", "contact_sheet.png", "morph_sheet.png", "README.md", "demo.json"}
     results = json.loads((out / "metrics.json").read_text())
-    assert results["seconds"].keys() == {
-        "capture", "avatar", "render", "plain", "morph", "report", "report_plain"
-    }  # fmt: skip
+    reports = {f"report_{name}" for name in demo_module.RENDERS}
+    assert results["seconds"].keys() == {"capture", "avatar", "morph", *demo_module.RENDERS, *reports}
+    assert results["temporal_denoising"].keys() == demo_module.RENDERS.keys()
     assert {"psnr_to_named", "psnr_to_original", "landmark_error"} <= results["morph"].keys()
     assert table in (out / "README.md").read_text()
     assert all(file in (out / "README.md").read_text() for file in files - {"README.md", "demo.json"})

@@ -1,5 +1,6 @@
 """The tiny base's ControlNet, trained together with its UNet on the tasks of both stages."""
 
+import hashlib
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import noised_latents
-from svp_jax.training.views import make_moves, move
+from svp_jax.training.views import make_moves, move, turn_normals
 from svp_jax.weights.folder import load_model, save_model
 
 BATCH_SIZE = 8
@@ -47,12 +48,13 @@ class ControlData:
         count = len(self.parsing)
         self.moves = make_moves(count, 1, 128, SEED)
         self.numbers = {128: np.arange(len(self.moves)), 256: np.arange(0, count, 6)}
+        source = f"{self.heads.sha256}, {hashlib.sha256(self.moves.tobytes()).hexdigest()}"
         # [0] of parsing maps, Stage I's targets, [1] of frames
         targets = self.parsing, self.heads.frames
         self.latents = {
             size: [
                 cached_latents(
-                    work / f"control_{size}_{kind}.npz", vae, f"heads {size} {kind}, moved",
+                    work / f"control_{size}_{kind}.npz", vae, f"{source}, {size} {kind}",
                     lambda n, kind=kind, size=size: np.stack([self.view(targets[kind], i, size) for i in n]), numbers,
                 ) for kind in (0, 1)
             ] for size, numbers in self.numbers.items()
@@ -69,6 +71,8 @@ class ControlData:
     def condition(self, task: int, number: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """uint8 [size, size, 9]."""
         geometry = self.view(self.heads.geometry, number, size)
+        if size == 128:
+            geometry = turn_normals(geometry[None], self.moves[number][None])[0]
         if task == OUTLINES:
             return np.tile(geometry, OUTLINES_WINDOW)
         parsing = degrade_parsing(rng, self.view(self.parsing, number, size))

@@ -1,6 +1,8 @@
 """The training data of the tiny base: procedural heads with their labels and captions, in shards on disk."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import multiprocessing
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from svp_jax.manifest import sha256_file
 
 SIZE = 256
 SHARD = 200
@@ -78,13 +82,19 @@ class Heads:
     """
 
     def __init__(self, work: Path):
-        shards = [np.load(path) for path in sorted((work / "data").glob("[0-9]*[0-9].npz"))]
+        self._paths = sorted((work / "data").glob("[0-9]*[0-9].npz"))
+        shards = [np.load(path) for path in self._paths]
         self.frames = np.concatenate([shard["frames"] for shard in shards])
         self.labels = np.concatenate([shard["labels"] for shard in shards])
         self.geometry = np.concatenate([shard["geometry"] for shard in shards])
         self.iris = np.concatenate([shard["iris"] for shard in shards])
         self.captions = np.concatenate([shard["captions"] for shard in shards])
         self.looks = [json.loads(look) for shard in shards for look in shard["looks"]]
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the shards' bytes, for what is made from them: other heads may have the same names and sizes."""
+        return hashlib.sha256("".join(map(sha256_file, self._paths)).encode()).hexdigest()
 
 
 def half(images: np.ndarray) -> np.ndarray:

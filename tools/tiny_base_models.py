@@ -103,18 +103,22 @@ def _write(path: Path, content: dict) -> None:
 
 
 def make_unet(seed: int) -> UNet:
+    """A new UNet for latents [B,h,w,4], h and w multiples of 8."""
     return UNet(UNetConfig.from_json(UNET), rngs=nnx.Rngs(seed))
 
 
 def make_controlnet(unet: UNet, seed: int) -> ControlNet:
+    """A ControlNet that starts as the UNet's encoder, for conditions [B,8h,8w,CONDITION_CHANNELS] in [0,1]."""
     return controlnet_from_unet(unet, CONDITION_CHANNELS, nnx.Rngs(seed), HINT_CHANNELS)
 
 
 def make_vae(seed: int, scaling_factor: float) -> VAE:
+    """A new VAE for images [B,8h,8w,3] in [-1,1]; `scaling_factor` is what its latents [B,h,w,4] are multiplied by."""
     return VAE(VAEConfig.from_json({**VAE_, "scaling_factor": scaling_factor}), rngs=nnx.Rngs(seed))
 
 
 def make_text_encoder(seed: int, tokenizer: CLIPTokenizer) -> TextEncoder:
+    """A new text encoder, from the tokenizer's ids [B,77] to features [B,77,TEXT_WIDTH]."""
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
            "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
     return TextEncoder(TextEncoderConfig.from_json({**TEXT, "vocab_size": len(tokenizer), **ids}), rngs=nnx.Rngs(seed))

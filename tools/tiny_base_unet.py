@@ -52,9 +52,10 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIPTok
 
     # A third of them at full size: encoding 256 pixels takes four times as long, and a training step does too.
     numbers = {128: indices, 256: indices[::3]}
+    source = f"{heads.sha256}, heads"
     latents = {
-        256: cached_latents(work / "latents_256.npz", vae, "heads 256", read, numbers[256]),
-        128: cached_latents(work / "latents_128.npz", vae, "heads 128", lambda n: half(read(n)), numbers[128]),
+        256: cached_latents(work / "latents_256.npz", vae, f"{source} 256", read, numbers[256]),
+        128: cached_latents(work / "latents_128.npz", vae, f"{source} 128", lambda n: half(read(n)), numbers[128]),
     }
     ids = tokenize(tokenizer, heads.captions)
     parsing_ids = np.broadcast_to(tokenize(tokenizer, np.array([PARSING_CAPTION])), (len(maps), ids.shape[1], 77))

@@ -73,6 +73,7 @@ class BlackBars:
         self._rows, self._columns = np.zeros(height, np.uint8), np.zeros(width, np.uint8)
 
     def add(self, image: np.ndarray) -> None:
+        """Takes in one frame, uint8 [height, width, 3]."""
         np.maximum(self._rows, image.reshape(len(image), -1).max(axis=1), out=self._rows)
         np.maximum(self._columns, image.max(axis=0).max(axis=1), out=self._columns)
 

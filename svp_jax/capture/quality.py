@@ -1,34 +1,19 @@
 """How good a clip is for an avatar: numbers, and sentences that say what to do about them."""
 
-import cv2
 import numpy as np
 
+from svp_jax.capture.tracks import Tracks
 from svp_jax.face.smoothing import jitter
 from svp_jax.face.tracking import pose_angles
 
 REFERENCE_WIDTH = 256  # Jitter is given in pixels of a crop of this width.
 
 
-def sharpness(image: np.ndarray, box: np.ndarray) -> float:
-    """Variance of the Laplacian over a face, comparable between frames of one clip.
-
-    Args:
-        image: uint8 [H, W, 3].
-        box: [4], left, top, right, bottom of the face in pixels.
-    """
-    left, top, right, bottom = np.maximum(box, 0).astype(int)
-    face = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    if face.size == 0:
-        return 0.0
-    gray = cv2.resize(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_AREA)
-    return float(cv2.Laplacian(gray, cv2.CV_32F).var())
-
-
-def measure_quality(tracks, smoothed: np.ndarray, side: int, size: int, seconds: float) -> dict:
+def measure_quality(tracks: Tracks, smoothed: np.ndarray, side: int, size: int, seconds: float) -> dict:
     """The numbers of the report.
 
     Args:
-        tracks: the raw tracking of all source frames (`capture.tracks.Tracks`).
+        tracks: the raw tracking of all source frames.
         smoothed: landmarks [N, 478, 3] after smoothing, in pixels of the source.
         side: width of the crop in the source. size: of the capture's images.
         seconds: length of the capture.

@@ -40,7 +40,10 @@ class Layer:
 
 
 class Canvas:
-    """The picture in the making, at `side` x `side` samples, flat: light [n,3], labels [n], iris [n,3]."""
+    """The picture in the making, at `side` x `side` samples, flat: light [n,3], labels [n], iris [n,3].
+
+    Light is linear RGB, about 0..1; labels are indices into `LABELS`; iris is 0..1.
+    """
 
     def __init__(self, look: Look, motion: Motion, scene: Scene, size: int, supersample: int):
         self.look, self.motion, self.scene = look, motion, scene
@@ -60,6 +63,7 @@ class Canvas:
         self.tint = scene.strength * np.array([1 + 0.10 * scene.warmth, 1, 1 - 0.14 * scene.warmth], np.float32)
 
     def put(self, pixels: np.ndarray, color: np.ndarray, label: str) -> None:
+        """Sets the samples with flat indices int [n] to linear RGB [n,3] and a label's name."""
         self.light[pixels] = color
         self.labels[pixels] = LABEL_INDEX[label]
 
@@ -114,6 +118,7 @@ def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def solid_layer(look: Look, motion: Motion) -> Layer:
+    """Head with moving face, neck and body, the mouth's opening, and the ears where hair does not cover them."""
     head, body = head_surface(look), body_surface(look)
     moved = express(head.rest, head.canonical, motion, lip_side())
     parts = [(HEAD, head, moved, head.triangles), (BODY, body, body.rest, body.triangles)]
@@ -136,6 +141,7 @@ def _ears(look: Look) -> Surface:
 
 
 def see(layer: Layer, canvas: Canvas) -> Fragments:
+    """What of the layer is nearest at each of the canvas's samples, [side,side]; depth in samples."""
     screen = project(layer.screen, canvas.scene, canvas.side)
     return rasterize(screen, layer.triangles, canvas.side, canvas.side)
 
@@ -150,16 +156,19 @@ def pick(layer: Layer, seen: Fragments, *materials: int, where: np.ndarray | Non
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [n,3] at length 1, float32; those shorter than 1e-6 stay short."""
     x, y, z = vectors.T
     length = np.sqrt(x * x + y * y + z * z)
     return (vectors / np.maximum(length, 1e-6)[:, None]).astype(np.float32, copy=False)
 
 
 def toward_viewer(normal: np.ndarray) -> np.ndarray:
+    """Normals [n,3] in view space, those that face away reversed; for thin parts that are seen from both sides."""
     return np.where(normal[:, 2:] < 0, -normal, normal)
 
 
 def quantize(picture: np.ndarray) -> np.ndarray:
+    """A picture of numbers in 0..255 as uint8, rounded."""
     return np.rint(picture).astype(np.uint8)
 
 

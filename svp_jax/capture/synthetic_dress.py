@@ -39,6 +39,7 @@ def _neckline(canonical: np.ndarray, look: Look) -> np.ndarray:
 
 
 def draw_body(layer: Layer, seen: Fragments, bare: np.ndarray, canvas: Canvas) -> None:
+    """Paints neck and clothes where `bare`, bool [side,side]: not behind hair or hood."""
     look = canvas.look
     pixels, canonical, _, normal = pick(layer, seen, BODY, where=bare)
     under = _neckline(canonical, look)
@@ -108,6 +109,7 @@ def _hair_light(color, normal, tangent, canvas: Canvas, fine: np.ndarray) -> np.
 
 
 def draw_cap(canvas: Canvas, depth: np.ndarray) -> None:
+    """Draws the hair on the skull where it is nearer than `depth` [side * side] in samples, and updates that."""
     look = canvas.look
     surface = cap_surface(look)
     if surface is None:

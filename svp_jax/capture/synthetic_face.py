@@ -21,6 +21,7 @@ from svp_jax.face.rasterizer import Fragments
 
 
 def draw_head(layer: Layer, seen: Fragments, bare: np.ndarray, canvas: Canvas) -> None:
+    """Paints skin, beard, lips, brows and eyes where `bare`, bool [side,side]: not behind hair or hood."""
     look = canvas.look
     pixels, canonical, position, normal = pick(layer, seen, HEAD, where=bare)
     x, y, z = canonical.T
@@ -180,6 +181,7 @@ def _jaw_point(motion: Motion, point: np.ndarray) -> np.ndarray:
 
 
 def draw_mouth(layer: Layer, seen: Fragments, bare: np.ndarray, canvas: Canvas) -> None:
+    """Paints teeth, tongue and the dark between open lips where `bare`, as for `draw_head`."""
     pixels, canonical, position, _ = pick(layer, seen, MOUTH, where=bare)
     if not len(pixels):
         return
@@ -197,6 +199,7 @@ def draw_mouth(layer: Layer, seen: Fragments, bare: np.ndarray, canvas: Canvas) 
 
 
 def draw_ears(layer: Layer, seen: Fragments, bare: np.ndarray, canvas: Canvas) -> None:
+    """Paints the ears, if the layer has any, where `bare`, as for `draw_head`."""
     pixels, canonical, _, normal = pick(layer, seen, EAR, where=bare)
     rim = canonical[:, 2]
     place = np.stack([canonical[:, 0], canonical[:, 1], np.full(len(rim), -0.1, np.float32)], 1)

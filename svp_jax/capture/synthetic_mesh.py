@@ -136,6 +136,7 @@ def head_angles() -> np.ndarray:
 
 
 def shape_of(look: Look) -> dict[str, float]:
+    """The look's proportions by name (`SHAPE_NAMES`), about -1 to 1; 0 is average."""
     return dict(zip(SHAPE_NAMES, look.shape, strict=True))
 
 

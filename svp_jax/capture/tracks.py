@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from svp_jax.capture.crop import BlackBars
-from svp_jax.capture.quality import sharpness
 from svp_jax.capture.video import Video
 from svp_jax.errors import UserError
 from svp_jax.face.smoothing import MotionMeter, find_shots
@@ -21,7 +21,8 @@ class Tracks:
     Attributes:
         times: presentation times in seconds, [N].
         landmarks: [N, 478, 3] in pixels of the source. blendshapes: [N, 52]. pose: [N, 4, 4].
-        motion: [N, 478, 2], see `MotionMeter.motion`. cut: bool [N]. sharpness: [N].
+        motion: [N, 478, 2], see `MotionMeter.motion`. cut: bool [N].
+        sharpness: [N], see `sharpness`, 0 without a face.
         shot: int32 [N], see `find_shots`.
         window: left, top, right, bottom of the picture without black bars.
     """
@@ -85,6 +86,21 @@ def track(source: Video, start: float, stop: float, model: Path | None) -> Track
         frames_with_others=follower.frames_with_others,
         window=bars.window(),
     )
+
+
+def sharpness(image: np.ndarray, box: np.ndarray) -> float:
+    """Variance of the Laplacian over a face, comparable between frames of one clip.
+
+    Args:
+        image: uint8 [H, W, 3].
+        box: [4], left, top, right, bottom of the face in pixels.
+    """
+    left, top, right, bottom = np.maximum(box, 0).astype(int)
+    face = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    if face.size == 0:
+        return 0.0
+    gray = cv2.resize(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(gray, cv2.CV_32F).var())
 
 
 def progress(name: str, items, total: int):

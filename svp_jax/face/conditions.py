@@ -6,7 +6,7 @@ import numpy as np
 OUTLINES_WINDOW = 3  # Consecutive geometry renders that stage one sees; the paper leaves the number open.
 
 
-def condition_spec(window: int = OUTLINES_WINDOW) -> dict:
+def condition_spec(window: int) -> dict:
     """What an avatar records about its conditions."""
     return {
         "outlines": {"window": window, "channels": 3 * window, "order": ["geometry"] * window},
@@ -14,7 +14,7 @@ def condition_spec(window: int = OUTLINES_WINDOW) -> dict:
     }
 
 
-def window_indices(shots: np.ndarray, window: int = OUTLINES_WINDOW) -> np.ndarray:
+def window_indices(shots: np.ndarray, window: int) -> np.ndarray:
     """Frame numbers int [n, window] of the frames n-window+1 .. n, clamped to the first frame of n's shot.
 
     Args:
@@ -27,7 +27,7 @@ def window_indices(shots: np.ndarray, window: int = OUTLINES_WINDOW) -> np.ndarr
     return np.maximum(frames[:, None] + np.arange(1 - window, 1), first[:, None])
 
 
-def outlines_condition(geometry: np.ndarray, shots: np.ndarray, window: int = OUTLINES_WINDOW) -> np.ndarray:
+def outlines_condition(geometry: np.ndarray, shots: np.ndarray, window: int) -> np.ndarray:
     """Stage one's condition uint8 [n, S, S, 3 * window], oldest first, of `geometry` uint8 [n, S, S, 3]."""
     stacked = geometry[window_indices(shots, window)]
     return np.moveaxis(stacked, 1, 3).reshape(*geometry.shape[:3], 3 * window)

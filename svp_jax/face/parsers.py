@@ -165,31 +165,34 @@ def onnx_parser(description: ParserDescription) -> Parser:
         resized = cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         ordered = resized if description.channels == "rgb" else resized[..., ::-1]
         batch = ((ordered.astype(np.float32) / 255 - mean) / std)[None]
+        if description.layout == "nchw":
+            batch = batch.transpose(0, 3, 1, 2)
         try:
-            output = session.run(None, {name: batch.transpose(0, 3, 1, 2) if description.layout == "nchw" else batch})[
-                0
-            ]
+            output = session.run(None, {name: batch})[0]
         except Exception as error:
             raise UserError(f"{description.path}: {description.model.name} refuses it ({_first_line(error)})") from None
-        # Whole numbers are a map of labels, not of scores.
-        if getattr(output, "ndim", 0) != 4 or output.dtype.kind != "f":
-            needed = "classes, height, width" if description.layout == "nchw" else "height, width, classes"
-            found = f"{output.dtype} {list(output.shape)}" if isinstance(output, np.ndarray) else type(output).__name__
-            raise UserError(
-                f"{description.path}: {description.model.name} gives {found}, needed are float scores [1, {needed}]"
-            )
-        # OpenCV cannot resize float16.
-        maps = output[0].astype(np.float32, copy=False)
-        maps = maps.transpose(1, 2, 0) if description.layout == "nchw" else maps
-        if maps.shape[-1] != len(description.classes):
-            raise UserError(
-                f"{description.path}: {description.model.name} has {maps.shape[-1]} classes, "
-                f"{len(description.classes)} are described"
-            )
+        maps = _score_maps(output, description)
         maps = resize_maps(activate(maps, description.activation), size)
         return coarse_scores(maps, description.classes, description.threshold)
 
     return parse
+
+
+def _score_maps(output: object, description: ParserDescription) -> np.ndarray:
+    """The network's first output as float32 [h, w, C]; UserError where it is not one score for each class."""
+    nchw = description.layout == "nchw"
+    about = f"{description.path}: {description.model.name}"
+    kind, shape = getattr(output, "dtype", type(output).__name__), getattr(output, "shape", ())
+    # Whole numbers are labels, not scores.
+    if len(shape) != 4 or not np.issubdtype(kind, np.floating):
+        needed = "classes, height, width" if nchw else "height, width, classes"
+        raise UserError(f"{about} gives {kind} {list(shape)}, needed are float scores [1, {needed}]")
+    # OpenCV cannot resize float16.
+    maps = output[0].astype(np.float32, copy=False)
+    maps = maps.transpose(1, 2, 0) if nchw else maps
+    if maps.shape[-1] != len(description.classes):
+        raise UserError(f"{about} has {maps.shape[-1]} classes, {len(description.classes)} are described")
+    return maps
 
 
 def resize_maps(maps: np.ndarray, size: int) -> np.ndarray:

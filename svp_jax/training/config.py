@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from svp_jax.errors import UserError, outside
+from svp_jax.face.conditions import OUTLINES_WINDOW
 
 TRAINABLE = ("locked", "unlocked", "full")
 VAE_TRAINABLE = ("none", "decoder", "all")
@@ -62,7 +63,7 @@ class TrainConfig:
     """0: plain mean squared error; 5 is the value of Hang et al. (arXiv 2303.09556)."""
     timestep_shift: float = 1.0
     """1: all timesteps alike; more: noisier ones more often, where the condition decides (ours; 3 for short runs)."""
-    window: int = 3
+    window: int = OUTLINES_WINDOW
     """k, the number of consecutive face model renders that Stage I sees (our choice)."""
     moved_copies: int = 0
     """Copies of each training frame, moved within the picture (`training/views.py`, ours); 5 for clips of seconds."""

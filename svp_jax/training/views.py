@@ -1,7 +1,7 @@
 """What is trained on: a capture's frames as they are, and copies of them moved within the picture.
 
 A short clip shows a head in few places, and a network that only sees those learns them by heart: without the copies it
-draws a head that stays where it was. Picture and conditions are moved alike.
+draws a head that stays where it was and as upright. Picture and conditions are moved alike.
 """
 
 import hashlib
@@ -15,9 +15,10 @@ from svp_jax.capture.capture import Capture
 from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.face.conditions import degrade_parsing
 
-# Largest shift, as a part of the picture, and largest change of size of a copy (our choice).
+# Largest shift, as a part of the picture, largest change of size and largest turn (radians) of a copy (our choice).
 SHIFT = 0.1
 SCALE = 0.1
+TURN = np.radians(10.0)
 
 
 def read_targets(capture: Capture, stage: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -65,7 +66,11 @@ class Views:
         self, stage: str, numbers: np.ndarray, window: int, rng: np.random.Generator | None = None
     ) -> np.ndarray:
         """As `stage_condition`, of the views `numbers`."""
-        return move(stage_condition(self.capture, stage, self.frames[numbers], window, rng), self.moves[numbers])
+        condition = stage_condition(self.capture, stage, self.frames[numbers], window, rng)
+        renders = range(window) if stage == "outlines" else (1,)
+        for channels in (slice(3 * number, 3 * number + 3) for number in renders):
+            condition[..., channels] = turn_normals(condition[..., channels], self.moves[numbers])
+        return move(condition, self.moves[numbers])
 
     def source_hash(self) -> str:
         """Of the capture, the frames and the moves."""
@@ -84,18 +89,36 @@ def training_views(capture: Capture, copies: int, seed: int) -> Views:
 def make_moves(pictures: int, copies: int, size: int, seed: int) -> np.ndarray:
     """One that moves nothing for each of the `pictures`, then `copies` random ones for each.
 
-    Returns float32 [pictures * (1 + copies), 2, 3]. A random move shifts, and changes the size about the middle of a
-    picture `size` wide.
+    Returns float32 [pictures * (1 + copies), 2, 3]. A random move shifts, and turns and changes the size about the
+    middle of a picture `size` wide.
     """
     count = pictures * copies
     # `batches.py` seeds with pairs (seed, epoch) and triples (seed, step, 1).
     rng = np.random.default_rng((seed, 0, 2))
     scale = np.exp(rng.uniform(-SCALE, SCALE, count))
     shift = rng.uniform(-SHIFT, SHIFT, (count, 2)) * size
-    moves = np.zeros((count, 2, 3), np.float32)
-    moves[:, 0, 0] = moves[:, 1, 1] = scale
-    moves[:, :, 2] = shift + (1 - scale[:, None]) * (size - 1) / 2
+    turn = rng.uniform(-TURN, TURN, count)
+    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = np.moveaxis(linear, -1, 0)
+    middle = np.full(2, (size - 1) / 2)
+    moves = np.concatenate([linear, (shift + middle - linear @ middle)[..., None]], axis=2).astype(np.float32)
     return np.concatenate([np.tile(np.eye(2, 3, dtype=np.float32), (pictures, 1, 1)), moves])
+
+
+def turn_normals(renders: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Renders uint8 [n, S, S, 3] (`rasterizer.render_normals`) of surfaces turned as `moves` [n, 2, 3] turn pictures.
+
+    The colours alone: no pixel moves.
+    """
+    turned = renders.copy()
+    for render, linear, out in zip(renders, moves[:, :, :2], turned, strict=True):
+        if linear[1, 0] == 0:
+            continue
+        covered = render.any(-1)
+        # Normals have y up, moves have y down.
+        turn = linear * [[1, -1], [-1, 1]] / np.sqrt(np.linalg.det(linear))
+        out[covered, :2] = np.rint((render[covered, :2] / 127.5 - 1) @ turn.T * 127.5 + 127.5).clip(0, 255)
+    return turned
 
 
 def move(images: np.ndarray, moves: np.ndarray) -> np.ndarray:

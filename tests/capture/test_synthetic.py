@@ -68,11 +68,12 @@ def test_sides_are_the_subjects():
         right = np.argwhere(image.labels == LABEL_INDEX[f"right_{part}"])[:, 1].mean()
         left = np.argwhere(image.labels == LABEL_INDEX[f"left_{part}"])[:, 1].mean()
         assert right < 128 < left, part
-    columns = np.arange(256)
+    columns = np.arange(256) + 0.5
     red, green = (image.iris[..., k].sum(0) @ columns / image.iris[..., k].sum() for k in (0, 1))
     assert red < 128 < green
-    assert points(image, "right_iris")[0, 0] == pytest.approx(red, abs=2)
-    assert points(image, "left_iris")[0, 0] == pytest.approx(green, abs=2)
+    # The middle of what the lids leave open is not quite the iris's own: 0.04 pixels off.
+    assert points(image, "right_iris")[0, 0] == pytest.approx(red, abs=0.1)
+    assert points(image, "left_iris")[0, 0] == pytest.approx(green, abs=0.1)
 
 
 def test_landmarks_lie_on_what_they_name():

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svp_jax.face.conditions import (
+    OUTLINES_WINDOW,
     condition_spec,
     degrade_parsing,
     details_condition,
@@ -35,7 +36,7 @@ def test_details_order_is_the_recorded_one():
     parts = {"parsing": 1, "geometry": 2, "iris": 3}
     images = {name: np.full((1, 2, 2, 3), value, np.uint8) for name, value in parts.items()}
     stacked = details_condition(images["parsing"], images["geometry"], images["iris"])
-    order = condition_spec()["details"]["order"]
+    order = condition_spec(OUTLINES_WINDOW)["details"]["order"]
     assert stacked[0, 0, 0].tolist() == [parts[name] for name in order for _ in range(3)]
 
 

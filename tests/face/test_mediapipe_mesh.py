@@ -94,4 +94,5 @@ def test_regions_move_by_fractions_of_a_pixel():
     sums = [mesh.coverage(square + np.array([shift, 0]), 32).astype(float) for shift in (0, 0.25, 0.5)]
     columns = np.arange(32) + 0.5
     middles = [(image * columns).sum() / image.sum() for image in sums]
-    np.testing.assert_allclose(middles, [15, 15.25, 15.5], atol=0.1)
+    # OpenCV fills an edge's own column too: 1/16 pixel more at the right, which moves the middle by half of that.
+    np.testing.assert_allclose(middles, [15, 15.25, 15.5], atol=0.04)

@@ -65,6 +65,14 @@ def test_channel_order_matters(models, shared, tmp_path):
             {"input": {"width": 512, "height": 512, "std": [1, 1, 0]}},
             r"std is \[1.0, 1.0, 0.0\], allowed are .*above 0",
         ),
+        ({"treshold": 0.4}, r"parser\.yaml: unknown key treshold; did you mean threshold\?"),
+        ({"licence": "MIT"}, "unknown key licence; known keys: model, input, activation, threshold, classes"),
+        (
+            {"input": {"width": 512, "height": 512, "chanels": "bgr"}},
+            r"parser\.yaml: unknown key input\.chanels; did you mean input\.channels\?",
+        ),
+        ({"input": {"width": 512, "height": 512, 7: 1}}, r"unknown key input\.7; known keys: width, height, channels"),
+        ({"input": [512, 512]}, r"input must hold `key: value` lines, found \[512, 512\]"),
     ],
 )
 def test_wrong_descriptions_are_named(models, tmp_path, changes, message):
@@ -72,13 +80,81 @@ def test_wrong_descriptions_are_named(models, tmp_path, changes, message):
         parser(np.zeros((64, 64, 3), np.uint8), 64)
 
 
+def protobuf(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """A message of (field number, content), which is how an ONNX file is written."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([128 | value & 127]) + varint(value >> 7)
+
+    message = b""
+    for number, content in fields:
+        if isinstance(content, int):
+            message += varint(number << 3) + varint(content)
+        else:
+            content = content.encode() if isinstance(content, str) else content
+            message += varint(number << 3 | 2) + varint(len(content)) + content
+    return message
+
+
+def write_network(path, operator: str, output_type: int, **attributes: int) -> None:
+    """An ONNX network of one operator on float32 [1, 3, 4, 4]; `output_type` 1 is float32, 7 is int64."""
+    sizes = protobuf(*((1, protobuf((1, size))) for size in (1, 3, 4, 4)))
+    source = protobuf((1, "x"), (2, protobuf((1, protobuf((1, 1), (2, sizes))))))
+    target = protobuf((1, "y"), (2, protobuf((1, protobuf((1, output_type))))))
+    # Type 2 of an attribute is a whole number.
+    settings = [(5, protobuf((1, name), (3, value), (20, 2))) for name, value in attributes.items()]
+    node = protobuf((1, "x"), (2, "y"), (4, operator), *settings)
+    graph = protobuf((1, node), (2, "graph"), (11, source), (12, target))
+    path.write_bytes(protobuf((1, 8), (7, graph), (8, protobuf((1, ""), (2, 13)))))
+
+
+SMALL = {"model": "small.onnx", "input": {"width": 4, "height": 4}}
+
+
+@pytest.mark.parametrize(
+    "attributes, classes, found",
+    [
+        ({"axis": 1, "keepdims": 0}, ["skin", "clothes", "hair"], r"int64 \[1, 4, 4\]"),
+        # One class would fit the number of channels.
+        ({"axis": 1, "keepdims": 1}, ["skin"], r"int64 \[1, 1, 4, 4\]"),
+    ],
+)
+def test_a_map_of_labels_is_refused(tmp_path, attributes, classes, found):
+    write_network(tmp_path / "small.onnx", "ArgMax", 7, **attributes)
+    needed = r"needed are float scores \[1, classes, height, width\]"
+    message = rf"parser\.yaml: small\.onnx gives {found}, {needed}$"
+    description = described(tmp_path, **SMALL, classes=classes)
+    with open_parser(description) as (_, parser, _), pytest.raises(UserError, match=message):
+        parser(np.zeros((8, 8, 3), np.uint8), 8)
+
+
+def test_scores_without_a_batch_are_refused(tmp_path):
+    write_network(tmp_path / "small.onnx", "Flatten", 1, axis=2)
+    message = r"small\.onnx gives float32 \[3, 16\], needed are float scores"
+    with open_parser(described(tmp_path, **SMALL)) as (_, parser, _), pytest.raises(UserError, match=message):
+        parser(np.zeros((8, 8, 3), np.uint8), 8)
+
+
+def test_any_network_of_scores_is_taken(tmp_path):
+    write_network(tmp_path / "small.onnx", "Identity", 1)
+    image = np.full((8, 8, 3), (51, 102, 204), np.uint8)
+    with open_parser(described(tmp_path, **SMALL, threshold=0.5)) as (_, parser, _):
+        scores = parser(image, 8)
+    # The colours themselves are the scores: clothes, the second class, has green's.
+    assert scores.shape == (8, 8, len(COARSE))
+    for name, score in (("background", 0.5), ("skin", 0.2), ("clothes", 0.4), ("hair", 0.8)):
+        np.testing.assert_allclose(scores[..., COARSE.index(name)], score, rtol=1e-6)
+
+
 def test_other_files_are_refused(models, tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")
+    (tmp_path / "empty.yaml").write_text("")
     (tmp_path / "network.tflite").write_bytes(b"no network")
     (tmp_path / "nothing.onnx").write_bytes(b"no network")
     cases = {
         str(broken): "not a readable YAML",
+        str(tmp_path / "empty.yaml"): "the file must hold `key: value` lines, found None",
         str(tmp_path / "network.tflite"): "not a usable segmenter",
         str(tmp_path / "gone.tflite"): "no such model file",
         "parser.pt": "allowed are a .yaml",

@@ -37,7 +37,7 @@ def test_what_the_flow_misses_keeps_its_height():
     # The picture is said to stand still at all points but moves with the landmarks.
     motion = np.concatenate([np.full((1, 30, 2), np.nan), np.diff(truth[..., :2], axis=0)])
     smoothed = smooth_landmarks(noisy, motion, np.zeros(len(truth), int))
-    assert (smoothed - truth)[61, 0, 1] == pytest.approx(12, abs=0.1)
+    assert (smoothed - truth)[61, 0, 1] == pytest.approx(12, abs=1e-4)
 
 
 def test_shots_do_not_mix_and_lost_frames_stay():
@@ -85,7 +85,8 @@ def test_meter_measures_a_known_shift():
     assert meter.motion(image, points) is None
     motion = meter.motion(moved, points)
     assert np.isfinite(motion).mean() > 0.9
-    np.testing.assert_allclose(np.nanmedian(motion, axis=0), (2.5, -1.25), atol=0.05)
+    # A shift by whole pixels is found to 2e-5; this one blurs the picture, which leaves 0.007.
+    np.testing.assert_allclose(np.nanmedian(motion, axis=0), (2.5, -1.25), atol=0.02)
     assert meter.motion(moved, None) is None
     assert meter.motion(moved, points) is None
 

@@ -32,7 +32,8 @@ def test_pictures_are_held(driver, tmp_path):
         writer.finish()
     levels = read_video(tmp_path / "avatar.mp4").mean(axis=(1, 2, 3))
     # Frame 2 comes before any picture; 5 and 6 hold frame 4's; 8 and 9 hold frame 7's.
-    np.testing.assert_allclose(levels, [0, 80, 120, 120, 120, 200, 200, 200], atol=3)
+    # Video has 219 levels for 255, so that 120 comes back as 119, and h264 may lose another.
+    np.testing.assert_allclose(levels, [0, 80, 120, 120, 120, 200, 200, 200], atol=2)
     assert sorted(path.name for path in (tmp_path / "parsing").iterdir()) == [
         "000003.png",
         "000004.png",

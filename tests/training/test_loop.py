@@ -64,8 +64,9 @@ def test_it_learns_logs_saves_and_previews(tmp_path):
         seen.append((step, float(models["line"].bias[0])))
 
     line = run(tmp_path, steps=100, save_every=40, preview_every=60, preview=preview)["line"]
-    np.testing.assert_allclose(line.kernel[...], [[2.0], [-1.0]], atol=0.1)
-    np.testing.assert_allclose(line.bias[...], [3.0], atol=0.1)
+    # A hundred steps are on the way: 0.04 is left, after two hundred 6e-4.
+    np.testing.assert_allclose(line.kernel[...], [[2.0], [-1.0]], atol=0.05)
+    np.testing.assert_allclose(line.bias[...], [3.0], atol=0.05)
     assert [step for step, _ in seen] == [0, 60, 100]
     assert seen[0][1] == 0 and seen[2][1] == float(line.bias[0])
     entries = log(tmp_path)

@@ -28,7 +28,7 @@ SCALE = 0.18215  # the default of AutoencoderKL
 
 
 def test_it_overfits_one_batch(base_folder, tmp_path):
-    """Four pictures that only their conditions tell apart: at the end the prediction is much better."""
+    """The prediction for four flat pictures gets much better; not by their conditions: black ones do as well."""
     unet = load_model(base_folder / "unet")
     models = {"controlnet": controlnet_from_unet(unet, 9, nnx.Rngs(0)), "unet": unet}
     flat = np.array([40, 100, 160, 220], np.uint8)[:, None, None, None]
@@ -57,7 +57,8 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     )  # fmt: skip
     after = float(measure(nnx.split(trained)[1]))
     print(f"loss of an overfitted batch: {before:.4f} -> {after:.4f}")
-    assert after < 0.7 * before
+    # 0.48 to 0.50 over seeds of run and ControlNet.
+    assert after < 0.55 * before
 
 
 @pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750), (0.5, 333)])
@@ -98,6 +99,6 @@ def test_four_devices_give_the_losses_of_one(one_device, base_folder, capture_fo
     norms = np.abs(np.divide(four["gradient_norm"], one_device["gradient_norm"]) - 1).max()
     print(f"four devices against one: losses differ by {difference:.2e}, gradient norms by {norms:.2e} of their size")
     assert difference < 1e-5
-    assert norms < 1e-3
+    assert norms < 1e-5
     # The batches were not all alike, or nothing would have been shown.
     assert np.std(one_device["loss"]) > 1e-3

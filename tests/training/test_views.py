@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from svp_jax.capture.capture import open_capture
-from svp_jax.training.views import SCALE, SHIFT, move, read_targets, stage_condition, training_views
+from svp_jax.face.rasterizer import render_normals
+from svp_jax.training.views import (
+    SCALE,
+    SHIFT,
+    TURN,
+    make_moves,
+    move,
+    read_targets,
+    stage_condition,
+    training_views,
+    turn_normals,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +59,11 @@ def test_picture_and_conditions_of_a_copy_move_alike(capture):
 def test_moves_stay_in_their_range_and_depend_on_the_seed(capture):
     views = training_views(capture, copies=20, seed=1)
     moves = views.moves[len(capture.train_indices) :]
-    assert np.abs(np.log(moves[:, 0, 0])).max() <= SCALE
+    scale = np.sqrt(np.linalg.det(moves[:, :, :2]))
+    turn = np.arctan2(moves[:, 1, 0], moves[:, 0, 0])
+    assert 0.8 * SCALE < np.abs(np.log(scale)).max() <= SCALE + 1e-6
+    assert 0.8 * TURN < np.abs(turn).max() <= TURN + 1e-6
+    np.testing.assert_allclose(moves[:, 0, :2] @ [1, 0], moves[:, 1, :2] @ [0, 1], atol=1e-6)
     middle = (capture.size - 1) / 2
     moved = moves @ np.array([middle, middle, 1.0]) - middle
     assert np.abs(moved).max() <= SHIFT * capture.size + 1e-3
@@ -56,6 +71,26 @@ def test_moves_stay_in_their_range_and_depend_on_the_seed(capture):
     assert training_views(capture, 20, seed=1).source_hash() == views.source_hash()
     for other in (training_views(capture, 20, seed=2), training_views(capture, 19, seed=1)):
         assert other.source_hash() != views.source_hash()
+
+
+def test_normals_turn_with_the_surface():
+    """A moved picture of a tilted triangle is the picture of the moved triangle."""
+    triangle = np.array([[30.0, 20.0, 0.0], [100.0, 40.0, 40.0], [60.0, 110.0, -30.0]])
+    matrix = make_moves(1, 1, 128, seed=3)[1:]
+    linear, shift = matrix[0, :, :2], matrix[0, :, 2]
+    assert abs(np.degrees(np.arctan2(linear[1, 0], linear[0, 0]))) > 3
+    scale = np.sqrt(np.linalg.det(linear))
+    # Pixel centres lie at integer + 0.5 for the rasterizer, at integers for moves.
+    moved = np.c_[(triangle[:, :2] - 0.5) @ linear.T + shift + 0.5, triangle[:, 2] * scale]
+    faces = np.array([[0, 1, 2]])
+    before, expected = (render_normals(points, faces, 128, 128)[None] for points in (triangle, moved))
+    found = move(turn_normals(before, matrix), matrix)
+    inside = move(before.any(-1, keepdims=True).repeat(3, -1).astype(np.uint8) * 255, matrix)[..., 0] == 255
+    assert inside.sum() > 1000
+    # One level of rounding in each of the two renders.
+    assert np.abs(found.astype(int) - expected)[inside].max() <= 2
+    assert np.abs(before[0, 50, 60].astype(int) - expected[0, 50, 60]).max() > 5
+    assert not turn_normals(np.zeros_like(before), matrix).any()
 
 
 def test_a_shift_by_whole_pixels_repeats_the_edge():
