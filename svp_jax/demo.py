@@ -38,14 +38,14 @@ RENDERS = {
 }
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
-    outlines=Stage(steps=550, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
-    details=Stage(steps=550, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
+    outlines=Stage(steps=400, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
+    details=Stage(steps=400, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
     vae=VAEPass(trainable="decoder", steps=500, batch_size=2, learning_rate=3e-3),
     batch_size=8,
     warmup_steps=30,
     decay="cosine",
     timestep_shift=3.0,
-    moved_copies=4,
+    moved_copies=1,
     # The last step.
     temporal_current=0.65,
     temporal_previous=0.35,

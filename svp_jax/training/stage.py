@@ -28,7 +28,7 @@ class StageSamples:
 
     Attributes:
         mean, std: the unscaled posterior of the views' targets, float32 [n, h, w, c].
-        text, no_text: features [T, D] of the prompt and of the empty prompt.
+        text, moved_text, no_text: features [T, D] of the prompt, of the prompt of moved copies and of the empty one.
     """
 
     views: Views
@@ -36,6 +36,7 @@ class StageSamples:
     mean: np.ndarray
     std: np.ndarray
     text: np.ndarray
+    moved_text: np.ndarray
     no_text: np.ndarray
     window: int
     degrade: bool
@@ -48,11 +49,12 @@ class StageSamples:
         chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)
         rng = batch_rng(self.seed, step)
         empty = rng.random(self.batch_size) < self.prompt_dropout
+        moved = self.views.moved(chosen)
         return {
             "mean": self.mean[chosen],
             "std": self.std[chosen],
             "condition": self.views.condition(self.stage, chosen, self.window, rng if self.degrade else None),
-            "text": np.where(empty[:, None, None], self.no_text, self.text),
+            "text": np.select([empty[:, None, None], moved[:, None, None]], [self.no_text, self.moved_text], self.text),
         }
 
 

@@ -40,7 +40,7 @@ from svp_jax.training.stage import (
 )
 from svp_jax.training.trainable import stage_rules, vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
-from svp_jax.training.views import Views, training_views
+from svp_jax.training.views import MOVED_PROMPT, Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
 from svp_jax.weights.folder import load_model, save_model
@@ -131,12 +131,17 @@ def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...])
                 "vae.trainable is all: the latent space moves away from what this base's UNet knows; decoder keeps it",
                 stacklevel=2,
             )
-    encode_prompts(base, [config.prompt])
+    encode_prompts(base, _prompts(config))
     TrainingSchedule.from_config(base.scheduler_config)
     try:
         Schedule.from_config(base.scheduler_config, config.preview_steps)
     except UserError as error:
         raise UserError(f"config: preview_steps is {config.preview_steps}: {error}") from None
+
+
+def _prompts(config: TrainConfig) -> list[str]:
+    """Of the person's own frames, of their moved copies, and none."""
+    return [config.prompt, config.prompt + MOVED_PROMPT if config.moved_copies else config.prompt, ""]
 
 
 def _manifest(run: dict, config: TrainConfig, capture: Capture, ceiling: dict) -> dict:
@@ -257,13 +262,14 @@ def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainCon
     mean, std = cached_latents(
         work / "latents.npz", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
     )
-    text, no_text = np.asarray(encode_prompts(base, [config.prompt, ""]))
+    text, moved_text, no_text = np.asarray(encode_prompts(base, _prompts(config)))
     samples = StageSamples(
         views,
         name,
         mean,
         std,
         text,
+        moved_text,
         no_text,
         config.window,
         config.degrade_parsing and name == "details",

@@ -2,6 +2,9 @@
 
 A short clip shows a head in few places, and a network that only sees those learns them by heart: without the copies it
 draws a head that stays where it was and as upright. Picture and conditions are moved alike.
+
+In a copy shoulders and background move with the head, in the person's own frames they stay. The prompt says which it is
+(Karras et al., arXiv 2206.00364, appendix F.2, tell their network how a picture was augmented, for the same reason).
 """
 
 import hashlib
@@ -19,6 +22,8 @@ from svp_jax.face.conditions import degrade_parsing
 SHIFT = 0.1
 SCALE = 0.1
 TURN = np.radians(10.0)
+# What the prompt of a copy ends with.
+MOVED_PROMPT = ", moved"
 
 
 def read_targets(capture: Capture, stage: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -57,6 +62,10 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def moved(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of the views `numbers` are copies, bool [n]."""
+        return (self.moves[numbers] != np.eye(2, 3)).any(axis=(1, 2))
 
     def targets(self, stage: str, numbers: np.ndarray) -> np.ndarray:
         """As `read_targets`, of the views `numbers`."""

@@ -47,6 +47,7 @@ def stage_samples(capture, stage, **changes) -> StageSamples:
         mean=numbers * np.ones((1, 8, 8, 4), np.float32),
         std=-numbers * np.ones((1, 8, 8, 4), np.float32),
         text=np.ones((77, 16), np.float32),
+        moved_text=np.full((77, 16), 2, np.float32),
         no_text=np.zeros((77, 16), np.float32),
         window=3,
         degrade=stage == "details",
@@ -83,16 +84,20 @@ def test_only_the_parsing_map_is_degraded(capture):
     np.testing.assert_array_equal(clean[..., 3:], degraded[..., 3:])
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (1.0, 0.0)])
-def test_prompt_dropout(capture, share, expected):
-    assert (stage_samples(capture, "details", prompt_dropout=share)(0)["text"] == expected).all()
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_prompt_says_what_is_a_copy_or_is_dropped(capture, share):
+    batch = stage_samples(capture, "details", prompt_dropout=share)(0)
+    moved = batch["mean"][:, 0, 0, 0] >= len(capture.train_indices)
+    assert 0 < moved.sum() < len(moved)
+    expected = np.zeros(len(moved)) if share else np.where(moved, 2, 1)
+    np.testing.assert_array_equal(batch["text"], np.broadcast_to(expected[:, None, None], batch["text"].shape))
 
 
 def test_prompt_dropout_is_per_sample(capture):
     samples = stage_samples(capture, "outlines", batch_size=32)
     kept = [text.mean() for step in range(4) for text in samples(step)["text"]]
-    assert set(kept) == {0.0, 1.0}
-    assert 0.3 < np.mean(kept) < 0.7
+    assert set(kept) == {0.0, 1.0, 2.0}
+    assert 0.3 < np.mean(np.array(kept) == 0) < 0.7
 
 
 def test_outlines_windows_end_at_their_frame_and_start_with_its_shot(capture):
