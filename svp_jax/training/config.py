@@ -66,7 +66,7 @@ class TrainConfig:
     window: int = OUTLINES_WINDOW
     """k, the number of consecutive face model renders that Stage I sees (our choice)."""
     moved_copies: int = 0
-    """Copies of each training frame, moved within the picture (`training/views.py`, ours); 5 for clips of seconds."""
+    """Copies of each training frame, moved within the picture (`training/views.py`, ours); 1 or 2 for short clips."""
     degrade_parsing: bool = True
     """Blur and shift Stage II's parsing maps in training, so that it survives Stage I's output."""
     temporal_current: float = 0.6
