@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from svp_jax.capture.audio import copy_audio
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.crop import Crop, choose_crop
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
 from svp_jax.capture.tracks import Tracks, progress, track
-from svp_jax.capture.video import Video, VideoWriter, constant_rate_map, copy_audio, open_video
+from svp_jax.capture.video import Video, constant_rate_map, open_video
+from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry

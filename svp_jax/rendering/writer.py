@@ -7,7 +7,7 @@ import numpy as np
 
 from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import caption, write_png
-from svp_jax.capture.video import VideoWriter
+from svp_jax.capture.video_writer import VideoWriter
 
 COMMENT = "AI-generated video: a synthetic avatar, rendered by svp_jax"
 CAPTION_HEIGHT = 24  # Even, as yuv420p needs.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import optax
 
+from svp_jax.training.config import TrainConfig
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -24,6 +26,11 @@ class OptimizerSettings:
     decay: str
     clip_norm: float
     weight_decay: float
+
+    @classmethod
+    def of(cls, config: TrainConfig, learning_rate: float) -> "OptimizerSettings":
+        """What all three parts of a training run share, with the learning rate of one."""
+        return cls(learning_rate, config.warmup_steps, config.decay, config.clip_norm, config.weight_decay)
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step 0 <= `step` < `steps`."""

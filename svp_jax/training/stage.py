@@ -19,8 +19,6 @@ from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
 from svp_jax.training.views import Views, read_targets, stage_condition
 
-PREVIEW_FRAMES = 4
-
 
 @dataclass(frozen=True)
 class StageSamples:
@@ -113,7 +111,7 @@ class StagePreview:
 
     Args:
         folder: where the pictures go.
-        indices: int [PREVIEW_FRAMES], the frames shown.
+        indices: int [n], the frames shown.
     """
 
     def __init__(

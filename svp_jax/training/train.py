@@ -1,8 +1,6 @@
 """`svp train`: from a capture and a base to an avatar."""
 
 import dataclasses
-import itertools
-import json
 import shutil
 import sys
 import warnings
@@ -14,36 +12,29 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import Capture, open_capture
-from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
 from svp_jax.face.labels import LABELS, decode
-from svp_jax.manifest import RUN, check_output, staged_folder, write_json, write_manifest
-from svp_jax.metrics.image import psnr
-from svp_jax.models.codec import decode_images, encode_images, round_trips
+from svp_jax.manifest import RUN, check_output, staged_folder, write_manifest
 from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
 from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
+from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, spread
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
-from svp_jax.training.stage import (
-    PREVIEW_FRAMES,
-    StagePreview,
-    StageSamples,
-    stage_loss,
-)
-from svp_jax.training.trainable import stage_rules, vae_rules
-from svp_jax.training.vae_pass import VAESamples, vae_loss
+from svp_jax.training.stage import StagePreview, StageSamples, stage_loss
+from svp_jax.training.trainable import stage_rules
+from svp_jax.training.vae_tuning import person_vae
 from svp_jax.training.views import MOVED_PROMPT, Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
-from svp_jax.weights.folder import load_model, save_model
+from svp_jax.weights.folder import save_model
 
 MIN_FRAMES = 8
 
@@ -101,7 +92,7 @@ def train(
             copy_parts(Path(out), joined, folder)
         print(f"prompt: {config.prompt}", file=sys.stderr)
         views = training_views(capture, config.moved_copies, config.seed)
-        vae, ceiling = _vae(views, opened, config, folder)
+        vae, ceiling = person_vae(views, opened, config, folder)
         for name in names:
             if not (folder / name / "controlnet" / "config.json").exists():
                 _train_stage(name, views, opened, vae, config, folder)
@@ -170,77 +161,6 @@ def _labels(capture: Capture) -> list[str]:
     return [name for name, there in zip(LABELS, present, strict=True) if there]
 
 
-def _vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:
-    """The VAE to train with, tuned first where the config says so, and the PSNR of its round trips."""
-    report_path = folder / "training" / "vae" / "round_trip.json"
-    tuned_path, work = folder / "vae", folder / "work" / "vae"
-    tuning = config.vae
-    if report_path.exists():
-        vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
-        return vae, json.loads(report_path.read_text())
-    capture, held_out = views.capture, _held_out(views.capture)
-    report = {"frames": len(held_out), "base_psnr": _round_trip(base.vae, capture, held_out)}
-    vae = base.vae
-    report_path.parent.mkdir(parents=True, exist_ok=True)
-    if tuning.trainable != "none":
-        samples = VAESamples(views, tuning.batch_size, config.seed)
-        vae = fit(
-            "vae",
-            {"vae": base.vae},
-            vae_rules(tuning.trainable),
-            vae_loss,
-            samples,
-            work,
-            steps=tuning.steps,
-            batch_size=tuning.batch_size,
-            seed=config.seed,
-            settings=optimizer_settings(config, tuning.learning_rate),
-            save_every=config.save_every,
-            preview_every=config.preview_every,
-            preview=lambda step, models: _preview_vae(
-                report_path.parent / f"preview_{step:06d}.png", models["vae"], capture, held_out
-            ),
-        )["vae"]
-        save_model(vae, tuned_path)
-        report["tuned_psnr"] = _round_trip(vae, capture, held_out)
-        shutil.copy(work / "log.jsonl", report_path.parent / "log.jsonl")
-    print(f"vae: round trip of the held-out frames, PSNR in dB: {report}", file=sys.stderr)
-    # Its report is what says that the pass is finished.
-    write_json(report_path, report)
-    shutil.rmtree(work, ignore_errors=True)
-    return vae, report
-
-
-def _round_trip(vae: VAE, capture: Capture, indices: np.ndarray) -> float:
-    """Mean PSNR (dB) of frames encoded and decoded: what no avatar with this VAE can exceed by much."""
-    # A batch of frames in memory at a time.
-    frames, again = itertools.tee(capture.frames([index])[0] for index in indices)
-    return float(np.mean([psnr(a / 255.0, b / 255.0) for a, b in zip(round_trips(vae, frames), again, strict=True)]))
-
-
-def _preview_vae(path: Path, vae: nnx.Module, capture: Capture, held_out: np.ndarray) -> None:
-    indices = _spread(held_out, PREVIEW_FRAMES)
-    rows = []
-    for read in (capture.frames, capture.parsing):
-        rows += [read(indices), decode_images(vae, encode_images(vae, read, indices)[0])]
-    write_sheet(path, rows)
-
-
-def _held_out(capture: Capture) -> np.ndarray:
-    """The frames to look at while training: the test split, of a capture without one the training frames."""
-    return capture.test_indices if len(capture.test_indices) else capture.train_indices
-
-
-def _spread(indices: np.ndarray, count: int) -> np.ndarray:
-    """`count` of `indices`, evenly spread."""
-    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
-
-
-def optimizer_settings(config: TrainConfig, learning_rate: float) -> OptimizerSettings:
-    """What all three parts of a training run share, with the learning rate of one."""
-    return OptimizerSettings(learning_rate, config.warmup_steps, config.decay, config.clip_norm, config.weight_decay)
-
-
 def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
     """The base's own ControlNet where it has one for as many channels, else a copy of the UNet's encoder."""
     own = base.controlnet
@@ -296,14 +216,14 @@ def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainCon
         steps=stage.steps,
         batch_size=config.batch_size,
         seed=config.seed,
-        settings=optimizer_settings(config, stage.learning_rate),
+        settings=OptimizerSettings.of(config, stage.learning_rate),
         save_every=config.save_every,
         preview_every=config.preview_every,
         preview=StagePreview(
             notes,
             views.capture,
             name,
-            _spread(_held_out(views.capture), PREVIEW_FRAMES),
+            spread(held_out(views.capture), PREVIEW_FRAMES),
             vae,
             Schedule.from_config(base.scheduler_config, config.preview_steps),
             text,

@@ -9,7 +9,9 @@ from factories import file_size_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_jax.capture.video import VideoWriter, constant_rate_map, copy_audio, open_video
+from svp_jax.capture.audio import copy_audio
+from svp_jax.capture.video import constant_rate_map, open_video
+from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 
 

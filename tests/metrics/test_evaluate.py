@@ -11,7 +11,7 @@ from factories import draw_frame, make_avatar, make_base, make_capture
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_png, write_png
-from svp_jax.capture.video import VideoWriter
+from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest, sha256_file, write_manifest
 from svp_jax.metrics import evaluate, mse, psnr, summary

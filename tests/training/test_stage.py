@@ -19,8 +19,8 @@ from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
 from svp_jax.training import loop
 from svp_jax.training.loop import fit
+from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import noised_latents, stage_loss
-from svp_jax.training.train import optimizer_settings
 from svp_jax.training.trainable import stage_rules
 from svp_jax.weights.folder import load_model
 
@@ -53,7 +53,7 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     trained = fit(
         "toy", models, stage_rules("unlocked", 0.5), loss_of, lambda step: batch, tmp_path,
         steps=200, batch_size=4, seed=0, save_every=200, preview_every=200, preview=lambda step, models: None,
-        settings=optimizer_settings(config, config.details.learning_rate),
+        settings=OptimizerSettings.of(config, config.details.learning_rate),
     )  # fmt: skip
     after = float(measure(nnx.split(trained)[1]))
     print(f"loss of an overfitted batch: {before:.4f} -> {after:.4f}")
