@@ -111,7 +111,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
         report = step(f"report_{name}", lambda f, name=name: evaluate(out / name, capture_folder, f))
         scores[name] = read_manifest(report, "report")["scores"]
     morph_options = RenderOptions(
-        steps=MORPH_STEPS, unet="base", maps="driver", prompt=morph_prompt(capture), guidance=3.0, strength=0.8
+        steps=MORPH_STEPS, unet="base", maps="driver", prompt=morph_prompt(capture), guidance=2.0
     )
     morph = step("morph", lambda f: render(avatar, capture_folder, f, morph_options))
 
