@@ -194,9 +194,9 @@ def test_the_steps_are_those_of_the_avatars_previews_where_not_given(run, usual)
 def test_only_the_networks_that_are_needed_are_opened(avatar_folder, monkeypatch):
     loaded = []
 
-    def noted(folder, dtype):
+    def noted(folder):
         loaded.append(f"{folder.parent.name}/{folder.name}")
-        return load_model(folder, dtype)
+        return load_model(folder)
 
     for module in (weights_avatar, weights_base):
         monkeypatch.setattr(module, "load_model", noted)
