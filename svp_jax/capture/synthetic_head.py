@@ -9,6 +9,7 @@ from svp_jax.capture.synthetic_dress import draw_body, draw_cap, draw_extras
 from svp_jax.capture.synthetic_face import draw_ears, draw_head, draw_mouth
 from svp_jax.capture.synthetic_landmarks import landmarks
 from svp_jax.capture.synthetic_looks import Look, Scene
+from svp_jax.capture.synthetic_mesh import EAR_Y
 from svp_jax.capture.synthetic_motion import Motion
 from svp_jax.face.labels import colorize
 from svp_jax.face.rasterizer import Fragments, color_normals
@@ -22,7 +23,7 @@ class HeadImage:
         frame: uint8 [S,S,3] RGB.
         labels: uint8 [S,S], indices into `svp_jax.face.labels.LABELS`.
         parsing: uint8 [S,S,3], the labels in palette colours.
-        geometry: uint8 [S,S,3], coloured normals of the face alone, eye and mouth openings black.
+        geometry: uint8 [S,S,3], coloured normals of face and skull, eye and mouth openings black.
         iris: uint8 [S,S,3], right iris, left iris, eye openings.
         landmarks: float32 [L,3], the points of `LANDMARKS` in pixels (depth small is near, in pixels too).
     """
@@ -75,11 +76,10 @@ def render_head(look: Look, motion: Motion, scene: Scene, size: int, supersample
 
 
 def _geometry(layer: Layer, seen: Fragments, canvas: Canvas) -> np.ndarray:
-    """Coloured normals of the face as a morphable model knows it: no ears, hair, glasses or openings."""
+    """Coloured normals of face and skull as a morphable model knows them: no ears, hair, glasses or openings."""
     pixels, canonical, _, normal = pick(layer, seen, HEAD)
-    x, y, z = canonical.T
-    face = (z > 0.0) & (y < 0.56 - 0.18 * x**2)
-    face &= canvas.iris[pixels, 2] == 0
+    shown = (canonical[:, 2] > 0.0) | (canonical[:, 1] > EAR_Y)
+    shown &= canvas.iris[pixels, 2] == 0
     colors = np.zeros((canvas.side**2, 3), np.float32)
-    colors[pixels[face]] = color_normals(normal[face], np.ones(int(face.sum()), bool))
+    colors[pixels[shown]] = color_normals(normal[shown], np.ones(int(shown.sum()), bool))
     return quantize(shrink(colors, canvas))

@@ -18,6 +18,7 @@ EYE_RADIUS = 0.165
 EYE_DEPTH = 0.625  # z of the eyeball's centre
 MOUTH_Y = -0.605
 MOUTH_HALF_WIDTH = 0.25
+EAR_Y = -0.04  # of the middle of the ears
 PIVOT = np.array([0.0, -0.75, -0.25])
 JAW_HINGE = np.array([0.0, -0.12, -0.05])
 
@@ -300,7 +301,7 @@ def ear_surface(look: Look) -> Surface:
     r, a = np.meshgrid(radius, angle, indexing="ij")
     rim = 0.075 * np.exp(-0.5 * ((r - 0.80) / 0.16) ** 2) + 0.03 * np.exp(-0.5 * ((r - 0.35) / 0.12) ** 2)
     back = -0.07 * smoothstep(0.85, 1.0, r)
-    y = -0.04 + (0.235 * np.cos(a) + 0.02) * r
+    y = EAR_Y + (0.235 * np.cos(a) + 0.02) * r
     z = -0.10 + 0.13 * np.sin(a) * r * (1 + 0.25 * np.cos(a)) - 0.05 * np.cos(a) * r
     x = 0.715 + rim + back - 0.42 * (z + 0.08) - 0.05 * (y < -0.15) * (r > 0.5)
     right = np.stack([x, y, z], -1).reshape(-1, 3)

@@ -7,6 +7,7 @@ import numpy as np
 
 from svp_jax.face.labels import LABEL_INDEX
 from svp_jax.face.rasterizer import render_normals
+from svp_jax.face.skull import skull_triangles, skull_vertices
 
 # Closed contours of landmark indices; right and left are the subject's.
 FACE_OVAL = (
@@ -63,12 +64,14 @@ def mesh_vertices(landmarks: np.ndarray) -> np.ndarray:
 
 
 def render_geometry(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """The mesh's normals as colours, uint8 [size, size, 3]; black outside it and in the open mouth.
+    """The normals of mesh and skull as colours, uint8 [size, size, 3]; black outside them and in the open mouth.
 
     Args:
         landmarks: [478, 3] in pixels of the picture, small depth near.
     """
-    return render_normals(mesh_vertices(landmarks), triangles(), size, size)
+    face = mesh_vertices(landmarks)
+    vertices = np.concatenate([face, skull_vertices(landmarks)])
+    return render_normals(vertices, np.concatenate([triangles(), skull_triangles() + len(face)]), size, size)
 
 
 def coverage(points: np.ndarray, size: int) -> np.ndarray:
