@@ -1,6 +1,8 @@
 """The one exception for bad input: the command line prints it as one line and exits with 2."""
 
+import difflib
 import math
+from collections.abc import Collection
 
 
 class UserError(ValueError):
@@ -17,3 +19,20 @@ def outside(value: float, low: float, high: float) -> str:
     if not math.isfinite(low):
         return "allowed are finite numbers"
     return f"allowed are {low:g} to {high:.10g}" if math.isfinite(high) else f"allowed are {low:g} or more"
+
+
+def check_keys(content: object, known: Collection[str], where: str, prefix: str = "") -> None:
+    """Raises UserError unless `content` is a mapping with no key but the `known`; names the nearest of these.
+
+    Args:
+        where: the file or flag, as the message begins.
+        prefix: of the keys, like "vae." for a mapping within another.
+    """
+    if not isinstance(content, dict):
+        about = prefix.rstrip(".") or "the file"
+        raise UserError(f"{where}: {about} must hold `key: value` lines, found {content!r}")
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            raise UserError(f"{where}: unknown key {prefix}{key}; {hint}")

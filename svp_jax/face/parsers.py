@@ -1,7 +1,6 @@
 """Segmentation models behind one call: any ONNX parser with a YAML description, or MediaPipe's segmenter."""
 
 import contextlib
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 import yaml
 
-from svp_jax.errors import UserError
+from svp_jax.errors import UserError, check_keys
 from svp_jax.face.model_files import find_model, look_up_model
 
 # What a parser can tell apart; the rest of the labels is drawn from the landmarks.
@@ -52,10 +51,10 @@ def read_description(path: Path) -> ParserDescription:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--parser {path}: not a readable YAML file ({str(error).splitlines()[0]})") from None
-    _check_keys(path, "", content, KEYS)
+    check_keys(content, KEYS, f"--parser {path}")
     try:
         size = content["input"]
-        _check_keys(path, "input.", size, INPUT_KEYS)
+        check_keys(size, INPUT_KEYS, f"--parser {path}", "input.")
         beside = path.parent / content["model"]
         fields = {
             "model": beside if beside.is_file() else find_model(content["model"]),
@@ -95,19 +94,6 @@ def read_description(path: Path) -> ParserDescription:
     if unknown:
         raise UserError(f"--parser {path}: unknown classes {unknown}, allowed are {', '.join(COARSE)}, ignore")
     return ParserDescription(path, **fields)
-
-
-def _check_keys(path: Path, prefix: str, content: object, known: tuple[str, ...]) -> None:
-    if not isinstance(content, dict):
-        raise UserError(
-            f"--parser {path}: {prefix.rstrip('.') or 'the file'} must hold `key: value` lines, found {content!r}; "
-            f"see {SHIPPED.name} for an example"
-        )
-    for key in content:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise UserError(f"--parser {path}: unknown key {prefix}{key}; {hint}")
 
 
 @contextlib.contextmanager

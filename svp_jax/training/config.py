@@ -1,13 +1,12 @@
 """What a training run is: frozen dataclasses, read from the YAML presets in `configs/`."""
 
 import dataclasses
-import difflib
 import math
 from pathlib import Path
 
 import yaml
 
-from svp_jax.errors import UserError, outside
+from svp_jax.errors import UserError, check_keys, outside
 from svp_jax.face.conditions import OUTLINES_WINDOW
 
 TRAINABLE = ("locked", "unlocked", "full")
@@ -105,16 +104,9 @@ def load_config(path: Path) -> TrainConfig:
 
 
 def _build(kind: type, content: object, file: str, prefix: str):
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: {prefix or 'the file'} must hold `key: value` lines, found {content!r}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    values = {}
-    for key, value in content.items():
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {prefix}{near[0]!s}?" if near else f"known keys: {', '.join(sorted(fields))}"
-            raise UserError(f"{file}: unknown key {prefix}{key}; {hint}")
-        values[key] = _convert(fields[key].type, value, file, prefix + key)
+    check_keys(content, fields, file, prefix)
+    values = {key: _convert(fields[key].type, value, file, prefix + key) for key, value in content.items()}
     return kind(**values)
 
 

@@ -41,7 +41,7 @@ def test_values_and_defaults(tmp_path):
     [
         ("batchsize: 2", r"config\.yaml: unknown key batchsize; did you mean batch_size\?"),
         ("details:\n  step: 2", r"unknown key details\.step; did you mean details\.steps\?"),
-        ("zzz: 2", "unknown key zzz; known keys: batch_size, clip_norm"),
+        ("zzz: 2", "unknown key zzz; known keys: outlines, details, vae"),
         ("batch_size: two", "batch_size must be int, found 'two'"),
         ("batch_size: 2.5", "batch_size must be int, found 2.5"),
         ("batch_size: true", "batch_size must be int, found True"),
@@ -49,7 +49,7 @@ def test_values_and_defaults(tmp_path):
         ("clip_norm: much", "clip_norm must be float, found 'much'"),
         ("prompt: 3", "prompt must be str, found 3"),
         ("degrade_parsing: 1", "degrade_parsing must be bool, found 1"),
-        ("details: 3", r"details\. must hold `key: value` lines, found 3"),
+        ("details: 3", r"details must hold `key: value` lines, found 3"),
         ("- 1", r"the file must hold `key: value` lines"),
         ("a: [", "not valid YAML"),
         ("batch_size: 0", "batch_size is 0, allowed are 1 or more"),
