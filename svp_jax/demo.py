@@ -10,7 +10,7 @@ import numpy as np
 
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.images import write_sheet
-from svp_jax.capture.synthetic import render_look_on_capture, write_synthetic_capture
+from svp_jax.capture.synthetic.capture import render_look_on_capture, write_synthetic_capture
 from svp_jax.errors import UserError, outside
 from svp_jax.manifest import DEMO_PROGRESS, check_output, read_manifest, write_json, write_manifest
 from svp_jax.metrics.evaluate import evaluate, summary

@@ -22,15 +22,15 @@ CAPTIONS = 3
 
 def render_shard(arguments: tuple[Path, int, int]) -> None:
     """Renders heads `SHARD * number ...` into one file: frames, labels, condition images, captions, looks."""
-    from svp_jax.capture.synthetic_head import render_head
-    from svp_jax.capture.synthetic_looks import (
+    from svp_jax.capture.synthetic.head import render_head
+    from svp_jax.capture.synthetic.looks import (
         NAMED_LOOKS,
         describe,
         describe_named,
         random_look,
         random_scene,
     )
-    from svp_jax.capture.synthetic_motion import random_motion
+    from svp_jax.capture.synthetic.motion import random_motion
 
     path, seed, number = arguments
     if path.exists():

@@ -8,7 +8,7 @@ from flax import nnx
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from svp_jax.capture.synthetic_looks import vocabulary
+from svp_jax.capture.synthetic.looks import vocabulary
 from svp_jax.models import VAE, ControlNet, TextEncoder, TextEncoderConfig, UNet, UNetConfig, VAEConfig
 from svp_jax.models.controlnet import controlnet_from_unet
 

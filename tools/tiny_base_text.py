@@ -16,7 +16,7 @@ from tiny_base_models import TEXT_WIDTH, make_text_encoder, make_tokenizer
 from tiny_base_settings import OPTIMIZER, PARSING_CAPTION, SEED
 from transformers import CLIPTokenizer
 
-from svp_jax.capture.synthetic_looks import (
+from svp_jax.capture.synthetic.looks import (
     BACKGROUND_COLORS,
     BEARDS,
     CLOTHES,

@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from svp_jax.capture.synthetic import (
+from svp_jax.capture.synthetic.capture import (
     render_look_on_capture,
     write_synthetic_capture,
 )
-from svp_jax.capture.synthetic_head import render_head
-from svp_jax.capture.synthetic_landmarks import LANDMARKS
-from svp_jax.capture.synthetic_looks import (
+from svp_jax.capture.synthetic.head import render_head
+from svp_jax.capture.synthetic.landmarks import LANDMARKS
+from svp_jax.capture.synthetic.looks import (
     BACKGROUND_COLORS,
     NAMED_LOOKS,
     Look,
@@ -20,7 +20,7 @@ from svp_jax.capture.synthetic_looks import (
     random_scene,
     vocabulary,
 )
-from svp_jax.capture.synthetic_motion import Motion, motion_track, random_motion
+from svp_jax.capture.synthetic.motion import Motion, motion_track, random_motion
 from svp_jax.errors import UserError
 from svp_jax.face.labels import LABEL_INDEX, decode
 

@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 from torch_reference import diffusers, torch, transformers
 
-from svp_jax.capture.synthetic_head import render_head
-from svp_jax.capture.synthetic_looks import describe, random_look, random_scene, vocabulary
-from svp_jax.capture.synthetic_motion import random_motion
+from svp_jax.capture.synthetic.head import render_head
+from svp_jax.capture.synthetic.looks import describe, random_look, random_scene, vocabulary
+from svp_jax.capture.synthetic.motion import random_motion
 from svp_jax.diffusion import Schedule, TemporalWeights, guide, sample_sequence
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.face.conditions import details_condition

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from svp_jax.capture.synthetic_canvas import HEAD, Canvas, Layer, pick, quantize, see, shrink, solid_layer
-from svp_jax.capture.synthetic_dress import draw_body, draw_cap, draw_extras
-from svp_jax.capture.synthetic_face import draw_ears, draw_head, draw_mouth
-from svp_jax.capture.synthetic_landmarks import landmarks
-from svp_jax.capture.synthetic_looks import Look, Scene
-from svp_jax.capture.synthetic_mesh import EAR_Y
-from svp_jax.capture.synthetic_motion import Motion
+from svp_jax.capture.synthetic.canvas import HEAD, Canvas, Layer, pick, quantize, see, shrink, solid_layer
+from svp_jax.capture.synthetic.dress import draw_body, draw_cap, draw_extras
+from svp_jax.capture.synthetic.face import draw_ears, draw_head, draw_mouth
+from svp_jax.capture.synthetic.landmarks import landmarks
+from svp_jax.capture.synthetic.looks import Look, Scene
+from svp_jax.capture.synthetic.mesh import EAR_Y
+from svp_jax.capture.synthetic.motion import Motion
 from svp_jax.face.labels import colorize
 from svp_jax.face.rasterizer import Fragments, color_normals
 

@@ -5,10 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from svp_jax.capture import synthetic_paint as paint
-from svp_jax.capture.synthetic_hair import COVERS_EARS
-from svp_jax.capture.synthetic_looks import Look, Scene
-from svp_jax.capture.synthetic_mesh import (
+from svp_jax.capture.synthetic import paint
+from svp_jax.capture.synthetic.hair import COVERS_EARS
+from svp_jax.capture.synthetic.looks import Look, Scene
+from svp_jax.capture.synthetic.mesh import (
     Surface,
     body_surface,
     ear_surface,
@@ -19,7 +19,7 @@ from svp_jax.capture.synthetic_mesh import (
     pose,
     rotation,
 )
-from svp_jax.capture.synthetic_motion import Motion
+from svp_jax.capture.synthetic.motion import Motion
 from svp_jax.face.labels import LABEL_INDEX
 from svp_jax.face.rasterizer import Fragments, gather, rasterize, vertex_normals
 

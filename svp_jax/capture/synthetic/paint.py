@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from svp_jax.capture.synthetic_looks import (
+from svp_jax.capture.synthetic.looks import (
     BACKGROUND_COLORS,
     CLOTHES_COLORS,
     EYES,
@@ -18,7 +18,7 @@ from svp_jax.capture.synthetic_looks import (
     Look,
     Scene,
 )
-from svp_jax.capture.synthetic_mesh import (
+from svp_jax.capture.synthetic.mesh import (
     EYE,
     EYE_RADIUS,
     MOUTH_HALF_WIDTH,

@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from svp_jax.capture import synthetic_paint as paint
-from svp_jax.capture.synthetic_canvas import BODY, Canvas, Layer, build_layer, pick, see, toward_viewer, unit
-from svp_jax.capture.synthetic_hair import (
+from svp_jax.capture.synthetic import paint
+from svp_jax.capture.synthetic.canvas import BODY, Canvas, Layer, build_layer, pick, see, toward_viewer, unit
+from svp_jax.capture.synthetic.hair import (
     CLOTH,
     FRAME,
     HAIR,
@@ -17,8 +17,8 @@ from svp_jax.capture.synthetic_hair import (
     extra_surfaces,
     hairline,
 )
-from svp_jax.capture.synthetic_looks import Look
-from svp_jax.capture.synthetic_mesh import smoothstep
+from svp_jax.capture.synthetic.looks import Look
+from svp_jax.capture.synthetic.mesh import smoothstep
 from svp_jax.face.rasterizer import Fragments
 
 _FRAME_COLORS = ((0.10, 0.045, 0.02), (0.012, 0.012, 0.014), (0.012, 0.012, 0.014))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.capture.capture import Capture, CaptureWriter, check_size, open_capture
-from svp_jax.capture.synthetic_head import render_head
-from svp_jax.capture.synthetic_looks import (
+from svp_jax.capture.synthetic.head import render_head
+from svp_jax.capture.synthetic.looks import (
     NAMED_LOOKS,
     Look,
     describe,
@@ -17,8 +17,8 @@ from svp_jax.capture.synthetic_looks import (
     random_scene,
     scene_from_json,
 )
-from svp_jax.capture.synthetic_mesh import PIVOT, rotation
-from svp_jax.capture.synthetic_motion import Motion, motion_track
+from svp_jax.capture.synthetic.mesh import PIVOT, rotation
+from svp_jax.capture.synthetic.motion import Motion, motion_track
 from svp_jax.errors import UserError
 from svp_jax.manifest import staged_folder
 

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from svp_jax.capture.synthetic_looks import Look
-from svp_jax.capture.synthetic_mesh import (
+from svp_jax.capture.synthetic.looks import Look
+from svp_jax.capture.synthetic.mesh import (
     EYE,
     Surface,
     grid_triangles,

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from svp_jax.capture import synthetic_paint as paint
-from svp_jax.capture.synthetic_canvas import EAR, HEAD, MOUTH, Canvas, Layer, pick, toward_viewer
-from svp_jax.capture.synthetic_hair import hairline
-from svp_jax.capture.synthetic_looks import HAIR_COLORS, Look
-from svp_jax.capture.synthetic_mesh import (
+from svp_jax.capture.synthetic import paint
+from svp_jax.capture.synthetic.canvas import EAR, HEAD, MOUTH, Canvas, Layer, pick, toward_viewer
+from svp_jax.capture.synthetic.hair import hairline
+from svp_jax.capture.synthetic.looks import HAIR_COLORS, Look
+from svp_jax.capture.synthetic.mesh import (
     EYE,
     EYE_DEPTH,
     JAW_HINGE,
@@ -15,7 +15,7 @@ from svp_jax.capture.synthetic_mesh import (
     shaped,
     smoothstep,
 )
-from svp_jax.capture.synthetic_motion import Motion
+from svp_jax.capture.synthetic.motion import Motion
 from svp_jax.face.labels import LABEL_INDEX
 from svp_jax.face.rasterizer import Fragments
 

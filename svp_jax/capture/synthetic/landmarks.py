@@ -4,11 +4,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from svp_jax.capture import synthetic_paint as paint
-from svp_jax.capture.synthetic_canvas import Canvas, project
-from svp_jax.capture.synthetic_face import eye_centres, gaze
-from svp_jax.capture.synthetic_looks import Look
-from svp_jax.capture.synthetic_mesh import (
+from svp_jax.capture.synthetic import paint
+from svp_jax.capture.synthetic.canvas import Canvas, project
+from svp_jax.capture.synthetic.face import eye_centres, gaze
+from svp_jax.capture.synthetic.looks import Look
+from svp_jax.capture.synthetic.mesh import (
     EYE,
     MOUTH_HALF_WIDTH,
     MOUTH_Y,

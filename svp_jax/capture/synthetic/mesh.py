@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from svp_jax.capture.synthetic_looks import SHAPE_NAMES, Look
-from svp_jax.capture.synthetic_motion import Motion
+from svp_jax.capture.synthetic.looks import SHAPE_NAMES, Look
+from svp_jax.capture.synthetic.motion import Motion
 
 EYE = (0.295, 0.06)  # canonical centre of the left eye opening; the right one has -x
 EYE_RADIUS = 0.165
