@@ -42,13 +42,15 @@ def train(
 ) -> None:
     """Trains an avatar on a capture; an interrupted run goes on when it is called again.
 
+    While it runs, OUT.partial/training/ holds the previews and OUT.partial/work/ the logs.
+
     Args:
         capture: folder made by `svp prepare`.
         out: folder of the avatar.
         base: a Stable Diffusion folder in the diffusers layout, or "tiny" for the embedded one.
         config: a preset such as configs/sd15.yaml. The flags below override it.
         stage: which of the two models to train.
-        steps: optimizer steps of each stage.
+        steps: optimizer steps of each stage. The VAE pass, and stages of different length, are the config's.
         save_every: steps between checkpoints.
         batch_size: images per step, over all devices together.
         prompt: text that describes the person.
@@ -78,8 +80,8 @@ def evaluate(subject: _path("SUBJECT"), reference: _path("REFERENCE"), out: Path
     """Scores a render, a capture or a video file against a reference, beside two baselines and the ceiling.
 
     Args:
-        subject: what is scored.
-        reference: the truth: a capture or a video file.
+        subject: what is scored: a render, a capture or a video file.
+        reference: the truth: a capture, a render or a video file. Baselines need a capture.
         out: folder of the report.
         force: replace a finished report.
     """
@@ -152,7 +154,7 @@ def _render_command() -> Callable[..., None]:
         out: Path,
         options: Annotated[RenderOptions, tyro.conf.arg(name="")],
     ) -> None:
-        """Renders an avatar as a driving capture moves: avatar.mp4, side_by_side.mp4, render.json.
+        """Renders an avatar as a driving capture moves: avatar.mp4, frames/, parsing/, side_by_side.mp4.
 
         Args:
             avatar: folder made by `svp train`.
@@ -176,7 +178,11 @@ def main() -> None:
         _parse(sys.argv[1:])()
     except UserError as error:
         _fail(str(error))
-    except OSError as error:
+    except (OSError, ImportError) as error:
+        if "cannot open shared object file" in str(error):
+            _fail(f"{error}; on Debian and Ubuntu: apt-get install libgl1 libegl1 libgles2 libglib2.0-0")
+        if isinstance(error, ImportError):
+            raise
         # A full disk and the like; the message of the system names the file.
         _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     except RuntimeError as error:

@@ -197,7 +197,7 @@ def make_capture(
         shots.append(-1 if number in without_face else shot)
         writer.add(*draw_frame(number, size, found=number not in without_face))
     if audio:
-        write_tone(folder / "audio.mka", frames / Fraction(frame_rate))
+        write_rising_tone(folder / "audio.mka", frames / Fraction(frame_rate))
     tracking = {"shot": np.array(shots), "landmarks": np.zeros((frames, 478, 3), np.float32)}
     info = {
         "source": {"name": "test", "sha256": "0" * 64},
@@ -226,10 +226,14 @@ def draw_frame(number: int, size: int, found: bool = True) -> tuple[np.ndarray, 
     return frame, colorize(labels), geometry, iris
 
 
-def write_tone(path: Path, seconds: float, hertz: float = 440.0) -> None:
-    """A sine as AAC, mono, 16 kHz."""
-    rate = 16000
-    samples = np.sin(2 * np.pi * hertz * np.arange(round(rate * float(seconds))) / rate).astype(np.float32)
+RISE = (300.0, 5000.0)  # Hertz at the start, and more of them a second.
+
+
+def write_rising_tone(path: Path, seconds: float) -> None:
+    """A sine as AAC, mono, 16 kHz, whose pitch tells the time (`RISE`)."""
+    rate, (first, rise) = 16000, RISE
+    times = np.arange(round(rate * float(seconds))) / rate
+    samples = np.sin(2 * np.pi * (first * times + rise / 2 * times**2)).astype(np.float32)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=rate, layout="mono")
         for start in range(0, len(samples), 1024):

@@ -40,7 +40,6 @@ def test_a_foreign_progress_is_left_alone(tmp_path):
     assert (tmp_path / "progress.json").read_text() == "{}"
 
 
-@pytest.mark.slow
 def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp_path):
     out = tmp_path / "demo"
     evaluate = demo_module.evaluate

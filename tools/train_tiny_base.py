@@ -5,7 +5,7 @@
 Everything lies in WORK and is written as it is made; an interrupted run goes on where it stopped. To train a part
 further than it was, move WORK/PART to WORK/start/PART and WORK/run_PART away, and run it again. The data are
 procedural heads (svp_jax/capture/synthetic/): no photograph and no foreign weight takes part.
-Losses and times of the run that made the shipped weights: docs/tiny_base.md.
+Losses of the runs that made the shipped weights: docs/tiny_base.md.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,20 +18,28 @@ def copy_audio(source: Path, target: Path, start: float, stop: float) -> bool:
 
     Times are the file's own, in seconds: a video's first frame is at `Video.zero`.
 
-    Returns False, and writes nothing, where there is no sound in that time.
+    The same sound gives the same bytes.
+
+    Returns False, and writes nothing, where there is no sound in that time or of a codec that mka cannot carry;
+    of that it warns.
     """
     written = 0
     try:
         with av.open(str(source)) as reader:
             if not reader.streams.audio:
                 return False
-            with av.open(str(target), "w") as writer:
+            # Without the flag Matroska numbers the file at random.
+            with av.open(str(target), "w", options={"fflags": "+bitexact"}) as writer:
                 stream = writer.add_stream_from_template(reader.streams.audio[0])
                 for packet in shifted_packets(reader, stream, start):
                     if packet.pts * packet.time_base >= stop - start:
                         break
                     writer.mux(packet)
                     written += 1
+    except ValueError:
+        # PyAV's own, or FFmpeg's "invalid argument"; a full disk is an OSError.
+        warnings.warn(f"{source}: its kind of sound cannot be copied and is left out; encode it as AAC", stacklevel=2)
+        written = 0
     except (OSError, av.FFmpegError) as error:
         raise UserError(f"{target}: cannot write the sound of {source} ({error.strerror}); free space") from None
     if not written:

@@ -9,6 +9,7 @@ capture/
   tracking.npz     landmarks, blendshapes, pose, shots and the frame map
   audio.mka        the source's audio, where it had any; time 0 is frame 0
   overlay.mp4      frame, landmarks, parsing and geometry side by side, to look at
+  quality.txt      how good the clip is for an avatar, and what to do about it
 """
 
 import zipfile

@@ -70,6 +70,7 @@ class PrepareOptions:
         return math.inf if self.seconds is None else self.start + self.seconds
 
     def as_json(self) -> dict:
-        """The options as JSON values."""
-        plain = int | float | None
-        return {name: value if isinstance(value, plain) else str(value) for name, value in asdict(self).items()}
+        """The options that say what the capture holds, as JSON values."""
+        plain, fields = int | float | None, asdict(self)
+        del fields["force"]
+        return {name: value if isinstance(value, plain) else str(value) for name, value in fields.items()}

@@ -15,7 +15,7 @@ from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
 from svp_jax.capture.tracks import Tracks, progress, track
-from svp_jax.capture.video import Video, constant_rate_map, open_video
+from svp_jax.capture.video import Video, constant_rate_map, nominal_rate, open_video
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize
@@ -62,7 +62,7 @@ def _write_capture(
     folder: Path, source: Video, options: PrepareOptions, tracks: Tracks, parser: Parser | None, info: dict
 ) -> None:
     """The second pass and the files; `info` is for the manifest, its "warnings" are added to."""
-    rate = options.rate or source.frame_rate
+    rate = options.rate or nominal_rate(tracks.times, source.frame_rate)
     frame_map = constant_rate_map(tracks.times, rate)
     if options.rate is None:
         _note_rate(info["warnings"], frame_map, len(tracks.times), rate)

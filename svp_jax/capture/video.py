@@ -1,7 +1,8 @@
 """Video files read with PyAV: exact frame rates, presentation times, damage counted."""
 
+import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from svp_jax.errors import UserError
 
+USUAL_RATES = tuple(map(Fraction, ("12", "15", "24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60")))
+
 
 @dataclass
 class Video:
@@ -18,7 +21,7 @@ class Video:
 
     Attributes:
         width, height: of the frames as shown (rotated, square pixels).
-        frame_rate: exact; for a variable rate the container's nominal one.
+        frame_rate: exact; for a variable rate what the container calls it, see `nominal_rate`.
         announced: how many frames the container says it has, 0 where it does not say.
         zero: presentation time of the first frame in the file, in seconds; not 0 in transport streams and cut files.
         damage: what went wrong while frames were read, None as long as nothing did.
@@ -41,10 +44,10 @@ class Video:
         count = 0
         with av.open(str(self.path)) as container:
             stream = container.streams.video[0]
-            # Slice threads (the default) report a broken packet; frame threads drop it in silence.
             step = 1 / self.frame_rate
             time = -float(step)
             try:
+                # No thread_type: slice threads (the default) report a broken packet, frame threads drop it in silence.
                 for frame in container.decode(stream):
                     # A frame without a time follows the one before it.
                     time = float(_seconds(frame) - self.zero) if frame.pts is not None else time + float(step)
@@ -85,14 +88,18 @@ def open_video(path: Path) -> Video:
                 raise UserError(f"{path} has no video stream; give a video file such as mp4, mkv or mov")
             stream = container.streams.video[0]
             frame = next(container.decode(stream))
-            rate = stream.guessed_rate or stream.average_rate or stream.base_rate
-            if rate is None or not 1 <= rate <= 240:
-                raise UserError(f"{path} has no usable frame rate ({rate}); encode it at 25 to 60 frames/s")
+            announced = [stream.guessed_rate, stream.average_rate, stream.base_rate]
+            zero = _seconds(frame) if frame.pts is not None else Fraction(0)
+            # Browsers record webm without a rate: then the first frames' times tell it.
+            rate = next(filter(_usable, announced), None) or _measured_rate(
+                [zero, *(_seconds(f) for f in itertools.islice(container.decode(stream), 60) if f.pts is not None)]
+            )
+            if not _usable(rate):
+                raise UserError(f"{path} has no usable frame rate ({announced[0]}); encode it at 25 to 60 frames/s")
             pixel = stream.sample_aspect_ratio or 1
             width, height = max(1, round(frame.width * pixel)), frame.height
             if round(frame.rotation / 90) % 2:
                 width, height = height, width
-            zero = _seconds(frame) if frame.pts is not None else Fraction(0)
             return Video(path, width, height, Fraction(rate), stream.frames, zero)
     except (av.FFmpegError, StopIteration) as error:
         reason = getattr(error, "strerror", None) or "no frame in it"
@@ -101,6 +108,34 @@ def open_video(path: Path) -> Video:
 
 def _seconds(frame: av.VideoFrame) -> Fraction:
     return frame.pts * frame.time_base
+
+
+def _usable(rate: Fraction | None) -> bool:
+    return rate is not None and 1 <= rate <= 240
+
+
+def _measured_rate(times: Sequence[float]) -> Fraction | None:
+    """The rate of frames at these times in seconds, a usual one where that is within 2 %; None where they tell none.
+
+    Gaps that are longer than usual are frames left out, and do not count.
+    """
+    gaps = np.diff(np.asarray(times, np.float64))
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return None
+    rate = 1 / gaps[gaps < 1.5 * np.median(gaps)].mean()
+    near = min(USUAL_RATES, key=lambda usual: abs(usual - rate))
+    return near if abs(near - rate) < 0.02 * rate else Fraction(rate).limit_denominator(1001)
+
+
+def nominal_rate(times: np.ndarray, announced: Fraction) -> Fraction:
+    """The rate that a clip with frames at `times` (seconds) is meant to have.
+
+    The announced one, unless the frames come much more slowly: of a rate that varies a container may announce the
+    finest step between two times, and each frame would be shown several times.
+    """
+    measured = _measured_rate(times)
+    return announced if measured is None or announced < 1.2 * measured else measured
 
 
 def constant_rate_map(times: np.ndarray, frame_rate: Fraction) -> np.ndarray:

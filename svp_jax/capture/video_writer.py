@@ -6,16 +6,18 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from svp_jax.capture.audio import encoded_packets, shifted_packets
 from svp_jax.errors import UserError
 
 # Sound that an mp4 can carry as it is; any other is encoded again.
 MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
+AAC_RATES = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000}  # Hertz; it has more, players do not.
 
 
 class VideoWriter:
-    """Writes an mp4: h264, yuv420p, exact frame rate, sound copied; appears under its name when closed.
+    """Writes an mp4: h264, yuv420p, BT.709, exact frame rate, sound copied; appears under its name when closed.
 
     Use as a context manager: an error inside leaves no file. An odd width or height gets one more column or
     row, because yuv420p halves both.
@@ -54,11 +56,15 @@ class VideoWriter:
         )
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = 1 / self.rate
+        context = self._stream.codec_context
+        context.time_base = 1 / self.rate
+        # Players guess the colours of an untagged video by its size.
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         self._source, self._packets, self._next_packet = None, iter(()), None
-        if audio is not None:
-            self._add_audio(Path(audio), audio_start)
         try:
+            if audio is not None:
+                self._add_audio(Path(audio), audio_start)
             self._container.start_encoding()
         except (OSError, av.FFmpegError) as error:
             self._abandon()
@@ -70,6 +76,7 @@ class VideoWriter:
             raise ValueError(f"image: got {image.dtype} {image.shape}, expected uint8 {(*self.size, 3)}")
         padded = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = self.count, 1 / self.rate
         self.count += 1
         self._mux(self._stream.encode(frame))
@@ -120,7 +127,10 @@ class VideoWriter:
             target = self._container.add_stream_from_template(source)
             self._packets = shifted_packets(self._source, target, start)
         else:
-            target = self._container.add_stream("aac", rate=source.codec_context.sample_rate)
+            rate = source.codec_context.sample_rate
+            rate = rate if rate in AAC_RATES else max(AAC_RATES)
+            layout = "mono" if source.codec_context.channels == 1 else "stereo"
+            target = self._container.add_stream("aac", rate=rate, layout=layout)
             self._packets = encoded_packets(self._source, target, start)
         self._next_packet = next(self._packets, None)
 

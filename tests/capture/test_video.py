@@ -5,12 +5,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from factories import file_size_limit
+from factories import file_size_limit, write_rising_tone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from svp_jax.capture.audio import copy_audio
-from svp_jax.capture.video import constant_rate_map, open_video
+from svp_jax.capture.video import constant_rate_map, nominal_rate, open_video
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 
@@ -47,7 +47,9 @@ def test_round_trip_keeps_frames_and_exact_rate(tmp_path, rate):
     assert np.abs(np.stack(frames).astype(int) - images).mean() < 2
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.metadata["comment"] == "made here" and container.metadata["svp_seed"] == "3"
-        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        context = container.streams.video[0].codec_context
+        assert context.pix_fmt == "yuv420p"
+        assert {context.colorspace, context.color_primaries, context.color_trc, context.color_range} == {1}
 
 
 def test_part_of_a_video(tmp_path):
@@ -289,3 +291,79 @@ def test_no_file_and_no_pictures(tmp_path, shared):
         open_video(tmp_path / "gone.mp4")
     with pytest.raises(UserError, match="has no video stream"):
         open_video(shared / "audio" / "RD_Radio31_000.wav")
+
+
+def write_at(path, times, container_rate, step: Fraction, **options) -> None:
+    """A video whose frames are shown at `times`, in units of `step` seconds."""
+    with av.open(str(path), "w", **options) as container:
+        stream = container.add_stream("libx264" if path.suffix == ".mp4" else "libvpx", rate=container_rate)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = step
+        for time, image in zip(times, pictures(len(times)), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time, step
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_a_rate_that_jitters_is_not_taken_for_a_multiple(tmp_path):
+    times = [20 * number + 5 * (number % 7 == 3) for number in range(150)]
+    write_at(tmp_path / "a.mp4", times, 30, Fraction(1, 600))
+    video = open_video(tmp_path / "a.mp4")
+    assert video.frame_rate >= 60, "FFmpeg no longer announces the finest step: nominal_rate may go"
+    shown = np.array([time for time, _ in video.frames()])
+    assert nominal_rate(shown, video.frame_rate) == 30
+    assert constant_rate_map(shown, Fraction(30)).tolist() == list(range(150))
+
+
+@pytest.mark.parametrize("rate", ["24000/1001", "25", "30000/1001", "30", "60"])
+def test_nominal_rate_measures_through_rounding_and_gaps(rate):
+    rate, numbers = Fraction(rate), np.delete(np.arange(300), [5, 6, 7, 50, 51, 200])
+    times = np.round(1000 * numbers / float(rate)) / 1000
+    assert nominal_rate(times, Fraction(240)) == rate
+    # What is announced is believed where the frames agree with it more or less, and where there is one frame.
+    assert nominal_rate(times, rate * Fraction(11, 10)) == rate * Fraction(11, 10)
+    assert nominal_rate(times[:1], Fraction(240)) == 240
+
+
+def test_a_webm_without_a_rate_is_measured(tmp_path):
+    times = [round(1000 * number / 30) for number in range(40)]
+    write_at(tmp_path / "a.webm", times, 1000, Fraction(1, 1000))
+    video = open_video(tmp_path / "a.webm")
+    assert video.frame_rate == 30 and len(list(video.frames())) == 40
+
+
+def test_sound_of_a_rate_that_aac_lacks_is_resampled(tmp_path):
+    rate = 192000
+    tone = np.sin(np.arange(rate) * 2 * np.pi * 440 / rate).astype(np.float32)
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray((tone * 32000).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    write(tmp_path / "a.mp4", pictures(25), audio=tmp_path / "a.wav")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        context = container.streams.audio[0].codec_context
+        assert (context.sample_rate, context.layout.name) == (48000, "mono")
+    heard = samples(tmp_path / "a.mp4", 1)[0]
+    assert abs(len(heard) - 48000) <= 2048 and np.abs(heard).max() > 0.9
+
+
+def test_sound_that_mka_cannot_carry_is_left_out_with_a_warning(tmp_path):
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("adpcm_ima_qt", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 64 * 100), np.int16), format="s16p", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.warns(UserWarning, match=r"a\.mov: its kind of sound cannot be copied"):
+        assert not copy_audio(tmp_path / "a.mov", tmp_path / "a.mka", 0, 1)
+    assert not (tmp_path / "a.mka").exists()
+
+
+def test_the_same_sound_is_copied_to_the_same_bytes(tmp_path):
+    write_rising_tone(tmp_path / "tone.mka", 1)
+    for name in ("a.mka", "b.mka"):
+        assert copy_audio(tmp_path / "tone.mka", tmp_path / name, 0.2, 0.8)
+    assert (tmp_path / "a.mka").read_bytes() == (tmp_path / "b.mka").read_bytes()

@@ -33,3 +33,13 @@ def test_face_mask_holds_the_face_and_nothing_else(name):
 def test_feature_mask_holds_eyes_brows_and_mouth(name):
     parts = ("brow", "eye", "iris", "lip", "mouth")
     assert feature_mask(np.array([LABEL_INDEX[name]]))[0] == any(part in name for part in parts)
+
+
+def test_decode_takes_the_nearest_of_the_allowed_labels():
+    colors = np.random.default_rng(2).integers(0, 256, (500, 3), dtype=np.uint8)
+    allowed = ("background", "hair", "iris")
+    numbers = [LABEL_INDEX[name] for name in allowed]
+    distance = np.linalg.norm(colors[:, None].astype(int) - PALETTE[numbers].astype(int), axis=-1)
+    expected = np.array(numbers)[distance.argmin(axis=1)]
+    assert set(expected) == set(numbers)
+    assert (decode(colors, allowed) == expected).all()

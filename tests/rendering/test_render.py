@@ -17,7 +17,7 @@ from svp_jax.capture.conditions import outlines_of
 from svp_jax.capture.images import read_png, read_pngs
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import OUTLINES_WINDOW, outlines_condition
-from svp_jax.face.labels import PALETTE
+from svp_jax.face.labels import LABEL_INDEX, PALETTE
 from svp_jax.manifest import read_manifest, sha256_file, sha256_folder, write_manifest
 from svp_jax.rendering import render as render_module
 from svp_jax.rendering import stages
@@ -97,12 +97,14 @@ def test_video_holds_one_picture_for_each_frame(usual):
     ]
 
 
-def test_parsing_maps_have_palette_colours_only(usual):
+def test_parsing_maps_have_colours_of_the_avatars_labels_only(usual, avatar_folder):
     out, _, _ = usual
     names = sorted(path.name for path in (out / "parsing").iterdir())
     assert names == [f"{frame:06d}.png" for frame in (1, 2, 3, 4, 7, 8, 9, 10)]
+    labels = read_manifest(avatar_folder, "avatar")["labels"]
+    assert len(labels) == 2
     colors = {tuple(color) for name in names for color in read_png(out / "parsing" / name).reshape(-1, 3)}
-    assert colors <= {tuple(color) for color in PALETTE} and len(colors) > 1
+    assert colors == {tuple(PALETTE[LABEL_INDEX[name]]) for name in labels}
 
 
 def test_chunks_change_nothing(usual, run):
@@ -142,11 +144,44 @@ def test_given_weights_go_before_the_avatars(run):
     assert manifest["temporal"] == {"current": 0.7, "previous": 0.1, "noise": 1.0, "tau": 1.0}
 
 
-def test_text_of_morphing_reaches_the_second_stage_alone(usual, run):
-    out, manifest, _ = run(prompt="somebody else")
-    assert manifest["prompt"] == "somebody else"
-    for path in (usual[0] / "parsing").iterdir():
-        np.testing.assert_array_equal(read_png(path), read_png(out / "parsing" / path.name))
+def frames_of(out: Path, numbers=(1, 2, 3)) -> np.ndarray:
+    return read_pngs(out / "frames", numbers).astype(int)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"prompt": "somebody else"},
+        {"strength": 0.5},
+        {"seed": 3},
+        {"eta": 1.0},
+        {"noise_per_frame": True},
+        {"unet": "base"},
+        {"guidance": 3.0},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_each_setting_alone_reaches_the_pictures(usual, run, setting):
+    out, manifest, _ = run(frames="1:4", **setting)
+    assert np.abs(frames_of(out) - frames_of(usual[0])).mean() > 0.5
+    for name, value in setting.items():
+        assert manifest["settings"][name] == value
+        assert name != "prompt" or manifest["prompt"] == value
+    # Text, guidance, strength and the base's UNet are the second stage's alone.
+    same = [read_png(usual[0] / "parsing" / p.name) == read_png(p) for p in (out / "parsing").iterdir()]
+    assert np.all(same) == (not setting.keys() & {"seed", "eta", "noise_per_frame"})
+
+
+def test_guidance_leads_from_the_negative_prompt_to_the_prompt(usual, run):
+    out, _, _ = run(frames="1:4", guidance=1.001, negative_prompt="somebody else")
+    negative, _, _ = run(frames="1:4", prompt="somebody else")
+    near = np.abs(frames_of(out) - frames_of(usual[0])).mean()
+    assert near < 0.1 * np.abs(frames_of(negative) - frames_of(usual[0])).mean()
+    # From a text to itself there is no way to go.
+    out, _, _ = run(frames="1:4", guidance=3.0, negative_prompt="a person")
+    assert np.abs(frames_of(out) - frames_of(usual[0])).max() <= 1
+    further, _, _ = run(frames="1:4", guidance=3.0, negative_prompt="somebody else")
+    assert np.abs(frames_of(further) - frames_of(out)).mean() > 0.5
 
 
 def test_drivers_own_maps(run, driver_folder):

@@ -1,0 +1,112 @@
+"""What `train` hands to the loop: each stage's own samples, and every setting."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from factories import make_capture
+from training_run import CONFIG
+
+import svp_jax.training.train as train_module
+from svp_jax.capture.capture import open_capture
+from svp_jax.inspect import inspect
+from svp_jax.manifest import read_manifest
+from svp_jax.models.codec import encode_images
+from svp_jax.training.batches import batch_indices
+from svp_jax.training.config import Stage, VAEPass
+from svp_jax.training.train import train
+from svp_jax.training.views import training_views
+from svp_jax.weights.base import encode_prompts, load_base
+
+SETTINGS = dataclasses.replace(
+    CONFIG,
+    outlines=Stage(steps=5, learning_rate=1e-3, unet_learning_rate=2e-4, trainable="full"),
+    details=Stage(steps=6, learning_rate=4e-3, unet_learning_rate=3e-3, trainable="unlocked"),
+    vae=VAEPass(),
+    prompt_dropout=0.0,
+    moved_copies=1,
+    window=2,
+    timestep_shift=2.5,
+    min_snr_gamma=5.0,
+    degrade_parsing=False,
+    temporal_current=0.7,
+    temporal_previous=0.2,
+    temporal_noise=0.8,
+    temporal_tau=0.6,
+    seed=3,
+)
+
+
+@pytest.fixture
+def without_training(monkeypatch):
+    """Calls of the loop, by stage, and of the loss; the loop gives back the models as they were."""
+    calls, losses = {}, []
+
+    def fit(name, models, rules, loss_of, batch_of, folder, **settings):
+        calls[name] = {"models": models, "rules": rules, "batch": batch_of(0), **settings}
+        (folder / "log.jsonl").write_text("")
+        return models
+
+    def stage_loss(*arguments):
+        losses.append(arguments)
+        return stage_loss
+
+    monkeypatch.setattr(train_module, "fit", fit)
+    monkeypatch.setattr(train_module, "stage_loss", stage_loss)
+    return calls, losses
+
+
+def test_each_stage_gets_its_samples_and_settings(without_training, base_folder, capture_folder, tmp_path):
+    calls, losses = without_training
+    out = train(capture_folder, str(base_folder), tmp_path / "avatar", SETTINGS)
+    base, capture = load_base(base_folder), open_capture(capture_folder)
+    views = training_views(capture, 1, SETTINGS.seed)
+    chosen = batch_indices(SETTINGS.seed, 0, len(views), SETTINGS.batch_size)
+    moved = views.moved(chosen)
+    assert 0 < moved.sum() < len(chosen), "take another seed: the batch must hold both kinds"
+    own, of_copies = np.asarray(encode_prompts(base, ["a person", "a person, moved"]))
+    for name, stage in (("outlines", SETTINGS.outlines), ("details", SETTINGS.details)):
+        call = calls[name]
+        mean, std = encode_images(base.vae, lambda numbers, name=name: views.targets(name, numbers), chosen)
+        # The same numbers in batches of other views.
+        np.testing.assert_allclose(call["batch"]["mean"], mean, atol=1e-5)
+        np.testing.assert_allclose(call["batch"]["std"], std, atol=1e-5)
+        np.testing.assert_array_equal(call["batch"]["condition"], views.condition(name, chosen, 2))
+        np.testing.assert_array_equal(call["batch"]["text"], np.where(moved[:, None, None], of_copies, own))
+        assert call["models"].keys() == {"controlnet", "unet"}
+        assert call["settings"].learning_rate == stage.learning_rate
+        multipliers = {multiplier for pattern, multiplier in call["rules"] if pattern.startswith("unet/")} - {None}
+        assert multipliers == {stage.unet_learning_rate / stage.learning_rate}
+        assert (call["steps"], call["batch_size"], call["seed"]) == (stage.steps, SETTINGS.batch_size, 3)
+    assert not np.allclose(calls["outlines"]["batch"]["mean"], calls["details"]["batch"]["mean"], atol=0.01)
+    assert {arguments[1:] for arguments in losses} == {(base.vae.config.scaling_factor, 2.5, 5.0)}
+    manifest = read_manifest(out, "avatar")
+    assert manifest["temporal"] == {"current": 0.7, "previous": 0.2, "noise": 0.8, "tau": 0.6}
+    assert manifest["labels"] == ["background", "face"]
+    assert manifest["condition"]["outlines"]["window"] == 2
+    assert inspect(out) == []
+
+
+def test_dropped_prompts_are_empty_and_degraded_maps_are_those_of_details_alone(
+    without_training, base_folder, capture_folder, tmp_path
+):
+    calls, _ = without_training
+    settings = dataclasses.replace(SETTINGS, prompt_dropout=1.0, degrade_parsing=True)
+    train(capture_folder, str(base_folder), tmp_path / "avatar", settings)
+    empty = np.asarray(encode_prompts(load_base(base_folder), [""]))
+    views = training_views(open_capture(capture_folder), 1, settings.seed)
+    chosen = batch_indices(settings.seed, 0, len(views), settings.batch_size)
+    for name in ("outlines", "details"):
+        np.testing.assert_array_equal(calls[name]["batch"]["text"], np.repeat(empty, settings.batch_size, axis=0))
+        clean = views.condition(name, chosen, 2)
+        assert np.array_equal(calls[name]["batch"]["condition"], clean) == (name == "outlines")
+
+
+def test_force_replaces_a_finished_avatar(without_training, base_folder, capture_folder, tmp_path):
+    out = train(capture_folder, str(base_folder), tmp_path / "avatar", SETTINGS)
+    (out / "mine.txt").write_text("goes with it")
+    other = make_capture(tmp_path / "capture", 12)
+    train(other, str(base_folder), out, SETTINGS, "details", force=True)
+    manifest = read_manifest(out, "avatar")
+    assert list(manifest["stages"]) == ["details"] and manifest["capture"]["path"] == str(other)
+    assert {path.name for path in out.iterdir()} == {"avatar.json", "details", "training"}
