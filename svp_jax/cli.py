@@ -246,7 +246,7 @@ def _quiet_libraries() -> None:
     """Logs of the libraries below are noise to a user; a cache on disk saves compiling again."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GLOG_minloglevel", "3")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "svp_jax" / "compiled"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "svp_jax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 

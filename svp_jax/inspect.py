@@ -8,7 +8,6 @@ import jax
 from flax import nnx
 
 from svp_jax.capture.capture import open_capture
-from svp_jax.diffusion import TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
 from svp_jax.rendering.render import content_hashes
@@ -91,7 +90,7 @@ def _inspect_base(path: Path) -> list[str]:
         return problems
     try:
         base = load_base(path, networks=())
-        print(f"  {'scheduler':<32} {TrainingSchedule.from_config(base.scheduler_config).prediction_type} prediction")
+        print(f"  {'scheduler':<32} {base.scheduler_config.prediction_type} prediction")
         print(f"  {'tokenizer':<32} {len(base.tokenizer)} tokens")
         print(f"  {'sha256':<32} {base.sha256}")
     except UserError as error:

@@ -341,7 +341,38 @@ def test_render_flags_are_the_options_fields(svp, monkeypatch, tmp_path):
     assert (options.steps, options.unet, options.prompt, options.force) == (7, "base", "X", False)
 
 
-def test_nothing_is_written_beside_the_inputs(svp, capture_folder):
-    before = sha256_folder(capture_folder)
-    svp("inspect", capture_folder)
-    assert sha256_folder(capture_folder) == before
+def test_nothing_is_written_beside_the_inputs(svp, tmp_path):
+    capture = make_capture(tmp_path / "capture", 12)
+    before = sha256_folder(capture)
+    code, out, _ = svp("evaluate", capture, capture, "--out", tmp_path / "report")
+    assert code == 0 and out.splitlines()[-1] == f"wrote the report {tmp_path / 'report'}"
+    assert svp("inspect", capture)[0] == svp("inspect", tmp_path / "report")[0] == 0
+    assert sha256_folder(capture) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"capture", "report"}
+
+
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_a_system_library_that_is_missing_is_named(fails, monkeypatch, tmp_path, kind):
+    def inspect(_):
+        raise kind("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", inspect)
+    message = fails("inspect", tmp_path)
+    assert message.startswith("libGL.so.1: cannot open") and "apt-get install libgl1" in message
+
+
+def test_another_missing_module_is_a_defect_of_ours(svp, monkeypatch, tmp_path):
+    def inspect(_):
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr("svp_jax.inspect.inspect", inspect)
+    with pytest.raises(ImportError, match="cannot import name"):
+        svp("inspect", tmp_path)
+
+
+def test_an_empty_cache_variable_is_none(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    cli._quiet_libraries()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(Path.home() / ".cache" / "svp_jax" / "compiled")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")

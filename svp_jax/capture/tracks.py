@@ -16,11 +16,11 @@ from svp_jax.face.tracking import BLENDSHAPES, LANDMARKS, PersonFollower, face_t
 
 @dataclass
 class Tracks:
-    """What is known about N source frames; rows without a face are not a number.
+    """What is known about N source frames; rows without a face are not a number, where nothing else is said.
 
     Attributes:
         times: presentation times in seconds, [N].
-        landmarks: [N, 478, 3] in pixels of the source. blendshapes: [N, 52]. pose: [N, 4, 4].
+        landmarks: [N, 478, 3] in pixels of the source. blendshapes: [N, 52], 0 without a face. pose: [N, 4, 4].
         motion: [N, 478, 2], see `MotionMeter.motion`. cut: bool [N].
         sharpness: [N], see `sharpness`, 0 without a face.
         shot: int32 [N], see `find_shots`.

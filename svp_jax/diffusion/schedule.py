@@ -129,7 +129,7 @@ def inference_timesteps(config: SchedulerConfig, num_steps: int) -> np.ndarray:
     """The timesteps to visit, int64 [num_steps], noisiest first."""
     total = config.num_train_timesteps
     if not 1 <= num_steps <= total:
-        raise UserError(f"--steps {num_steps}: allowed are 1 to {total} denoising steps")
+        raise UserError(f"{num_steps} denoising steps: allowed are 1 to {total}")
     if config.timestep_spacing == "leading":
         steps = np.arange(num_steps)[::-1] * (total // num_steps) + config.steps_offset
     elif config.timestep_spacing == "trailing":
@@ -139,7 +139,7 @@ def inference_timesteps(config: SchedulerConfig, num_steps: int) -> np.ndarray:
         steps = np.linspace(0, total - 1, num_steps).round()[::-1]
     if steps[0] >= total:
         raise UserError(
-            f"--steps {num_steps}: with steps_offset {config.steps_offset} of the scheduler config the first "
+            f"{num_steps} denoising steps: with steps_offset {config.steps_offset} of the scheduler config the first "
             f"timestep would be {steps[0]}, past the last one, {total - 1}; use fewer steps"
         )
     return steps.astype(np.int64)

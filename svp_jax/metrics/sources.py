@@ -216,7 +216,8 @@ def _matching(subject: Source, reference: Source) -> tuple[np.ndarray, str]:
         return numbers, "by the frame map of render.json"
     if subject.count == reference.count:
         return same, "by position: both have the same number of frames"
-    if subject.render is not None and max(subject.render["frames"]) < reference.count:
+    # In a video file, which may be the driver's; a render shows frames of its own.
+    if reference.kind == "video" and subject.render is not None and max(subject.render["frames"]) < reference.count:
         return np.array(subject.render["frames"]), "by the frame map of render.json"
     if reference.capture is not None:
         start, stop = reference.capture.manifest["split"]["test"]

@@ -10,7 +10,7 @@ from svp_jax.errors import UserError, outside
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What `render` does; every field is a flag of `svp render` and is recorded in `render.json`.
+    """What `render` does; every field is a flag of `svp render` and, but for `force`, is recorded in `render.json`.
 
     Raises:
         UserError: a value outside what is allowed, or two values that contradict each other.
@@ -45,7 +45,7 @@ class RenderOptions:
     tau: float | None = None
     """When the previous frame is mixed in: 0 = the first, noisiest step, 1 = the last."""
     tau_end: float | None = None
-    """Mixes it in at all steps from tau to here; at one step only where neither this nor the avatar says more."""
+    """Mixes it in at all steps from tau to here; at one step only where not given."""
     noise_per_frame: bool = False
     """Start every frame from its own noise, not all from the same."""
     seed: int = 0
@@ -70,6 +70,15 @@ class RenderOptions:
         _check("tau-end", self.tau_end, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
+        ignored = {
+            name: getattr(type(self), name) for name in ("prompt", "negative_prompt", "guidance", "strength", "unet")
+        }
+        for name, default in ignored.items():
+            if self.stage == "outlines" and getattr(self, name) != default:
+                raise UserError(
+                    f"--{name.replace('_', '-')} belongs to the second stage, which --stage outlines leaves out; "
+                    "leave one of the two out"
+                )
         if self.negative_prompt and self.guidance == 1:
             raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
 

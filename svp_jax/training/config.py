@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -99,7 +100,7 @@ def load_config(path: Path) -> TrainConfig:
     except yaml.YAMLError as error:
         raise UserError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from None
     config = _build(TrainConfig, content, str(path), "")
-    check(config)
+    check(config, str(path))
     return config
 
 
@@ -126,38 +127,43 @@ def _convert(kind: type, value: object, file: str, name: str):
     return value
 
 
-def check(config: TrainConfig) -> None:
-    """Raises UserError for a value that cannot be trained with, naming the key."""
+def check(config: TrainConfig, where: str = "config") -> None:
+    """Raises UserError for a value that cannot be trained with; the message begins with `where` and names the key."""
+    for problem in _problems(config):
+        raise UserError(f"{where}: {problem}")
+
+
+def _problems(config: TrainConfig) -> Iterator[str]:
     for name in ("outlines", "details"):
         stage = getattr(config, name)
-        _check_choice(f"{name}.trainable", stage.trainable, TRAINABLE)
-        _check_range(f"{name}.steps", stage.steps, 1)
-        _check_range(f"{name}.learning_rate", stage.learning_rate, SMALLEST_RATE)
-        _check_range(f"{name}.unet_learning_rate", stage.unet_learning_rate, SMALLEST_RATE)
-    _check_choice("vae.trainable", config.vae.trainable, VAE_TRAINABLE)
+        yield from _wrong_choice(f"{name}.trainable", stage.trainable, TRAINABLE)
+        yield from _out_of_range(f"{name}.steps", stage.steps, 1)
+        yield from _out_of_range(f"{name}.learning_rate", stage.learning_rate, SMALLEST_RATE)
+        yield from _out_of_range(f"{name}.unet_learning_rate", stage.unet_learning_rate, SMALLEST_RATE)
+    yield from _wrong_choice("vae.trainable", config.vae.trainable, VAE_TRAINABLE)
     if config.vae.trainable != "none":
-        _check_range("vae.steps", config.vae.steps, 1)
-        _check_range("vae.batch_size", config.vae.batch_size, 1)
-        _check_range("vae.learning_rate", config.vae.learning_rate, SMALLEST_RATE)
-    _check_choice("decay", config.decay, DECAYS)
+        yield from _out_of_range("vae.steps", config.vae.steps, 1)
+        yield from _out_of_range("vae.batch_size", config.vae.batch_size, 1)
+        yield from _out_of_range("vae.learning_rate", config.vae.learning_rate, SMALLEST_RATE)
+    yield from _wrong_choice("decay", config.decay, DECAYS)
     for name in ("batch_size", "window", "save_every", "preview_every", "preview_steps"):
-        _check_range(name, getattr(config, name), 1)
+        yield from _out_of_range(name, getattr(config, name), 1)
     for name in ("warmup_steps", "weight_decay", "min_snr_gamma", "moved_copies"):
-        _check_range(name, getattr(config, name), 0)
+        yield from _out_of_range(name, getattr(config, name), 0)
     for name in ("clip_norm", "timestep_shift"):
-        _check_range(name, getattr(config, name), SMALLEST_RATE)
+        yield from _out_of_range(name, getattr(config, name), SMALLEST_RATE)
     for name in ("prompt_dropout", "temporal_tau"):
-        _check_range(name, getattr(config, name), 0, 1)
+        yield from _out_of_range(name, getattr(config, name), 0, 1)
     for name in ("temporal_current", "temporal_previous", "temporal_noise"):
-        _check_range(name, getattr(config, name), -math.inf)
-    _check_range("seed", config.seed, 0, 2**32 - 1)
+        yield from _out_of_range(name, getattr(config, name), -math.inf)
+    yield from _out_of_range("seed", config.seed, 0, 2**32 - 1)
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _wrong_choice(name: str, value: str, allowed: tuple[str, ...]) -> Iterator[str]:
     if value not in allowed:
-        raise UserError(f"config: {name} is {value!r}, allowed are {', '.join(allowed)}")
+        yield f"{name} is {value!r}, allowed are {', '.join(allowed)}"
 
 
-def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+def _out_of_range(name: str, value: float, low: float, high: float = math.inf) -> Iterator[str]:
     if problem := outside(value, low, high):
-        raise UserError(f"config: {name} is {value}, {problem}")
+        yield f"{name} is {value}, {problem}"

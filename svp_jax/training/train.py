@@ -13,7 +13,6 @@ from flax import nnx
 
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.diffusion import Schedule, TrainingSchedule
-from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
 from svp_jax.face.labels import LABELS, decode
@@ -206,7 +205,7 @@ def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainCon
         },
         stage_rules(stage.trainable, stage.unet_learning_rate / stage.learning_rate),
         stage_loss(
-            SchedulerConfig.from_json(base.scheduler_config),
+            base.scheduler_config,
             vae.config.scaling_factor,
             config.timestep_shift,
             config.min_snr_gamma or None,

@@ -33,7 +33,8 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
         folder: the unfinished avatar; gets `vae/` and `training/vae/` with the pass's log, previews and report.
 
     Returns:
-        the VAE, and its report: frames (held out), base_psnr and tuned_psnr (dB, means of their round trips).
+        the VAE, and its report: split ("test", of a capture without one "train"), frames, base_psnr and tuned_psnr
+        (dB, means over the frames' round trips).
     """
     report_path = folder / "training" / "vae" / "round_trip.json"
     tuned_path, work = folder / "vae", folder / "work" / "vae"
@@ -42,7 +43,8 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
         vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
         return vae, json.loads(report_path.read_text())
     capture, indices = views.capture, held_out(views.capture)
-    report = {"frames": len(indices), "base_psnr": _round_trip(base.vae, capture, indices)}
+    split = "test" if len(capture.test_indices) else "train"
+    report = {"split": split, "frames": len(indices), "base_psnr": _round_trip(base.vae, capture, indices)}
     vae = base.vae
     report_path.parent.mkdir(parents=True, exist_ok=True)
     if tuning.trainable != "none":
@@ -67,7 +69,7 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
         save_model(vae, tuned_path)
         report["tuned_psnr"] = _round_trip(vae, capture, indices)
         shutil.copy(work / "log.jsonl", report_path.parent / "log.jsonl")
-    print(f"vae: round trip of the held-out frames, PSNR in dB: {report}", file=sys.stderr)
+    print(f"vae: round trip of the {split} frames, PSNR in dB: {report}", file=sys.stderr)
     # Its report is what says that the pass is finished.
     write_json(report_path, report)
     shutil.rmtree(work, ignore_errors=True)

@@ -53,7 +53,7 @@ def load_avatar(
     Args:
         base: where the base lies now, if not where it lay in training.
         stages: the stages to open, each with the UNet to take; only the networks that these need are loaded. None:
-            all stages with their own UNets, and all of the base.
+            all stages with their own UNets, and the base's UNet, VAE and text encoder.
 
     Raises:
         UserError: not a finished avatar, a missing or misfitting weight file, or another base than in training.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.manifest import sha256_file
 from svp_jax.models import VAE, ControlNet, TextEncoder, UNet
@@ -43,7 +43,7 @@ class Base:
     text_encoder: TextEncoder | None
     controlnet: ControlNet | None
     tokenizer: "CLIPTokenizer"
-    scheduler_config: dict[str, Any]
+    scheduler_config: SchedulerConfig
     folder: Path
     sha256: str
 
@@ -70,7 +70,7 @@ def load_base(base: str | Path, networks: Collection[str] = NETWORKS) -> Base:
     return Base(
         **{name: load_model(folder / name) if name in networks and name in present else None for name in NETWORKS},
         tokenizer=tokenizer,
-        scheduler_config=_read_scheduler(folder / "scheduler" / "scheduler_config.json"),
+        scheduler_config=SchedulerConfig.from_json(folder / "scheduler" / "scheduler_config.json"),
         folder=folder,
         sha256=_sha256(folder),
     )
@@ -130,16 +130,6 @@ def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder} is not a readable CLIP tokenizer ({reason}); download the base again") from None
-
-
-def _read_scheduler(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); download the base again") from None
-    return content
 
 
 def _check_fit(folder: Path, configs: dict[str, Any], tokens: int) -> None:

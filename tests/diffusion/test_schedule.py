@@ -136,7 +136,7 @@ def test_ddim_config_without_clip_sample_means_clipping():
 
 @pytest.mark.parametrize("num_steps", [0, -3, 1001])
 def test_step_counts_out_of_range_are_refused(num_steps):
-    with pytest.raises(UserError, match=f"--steps {num_steps}: allowed are 1 to 1000"):
+    with pytest.raises(UserError, match=f"{num_steps} denoising steps: allowed are 1 to 1000"):
         Schedule.from_config(SD, num_steps)
 
 

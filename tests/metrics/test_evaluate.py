@@ -348,6 +348,13 @@ def test_a_render_as_reference_is_paired_by_the_drivers_frames(capture, avatar, 
     assert pairs.subject.tolist() == [24, 25, 27, 28, 29] and pairs.reference.tolist() == [0, 1, 3, 4, 5]
 
 
+def test_renders_of_two_drivers_are_not_paired_by_frame_numbers(avatar, tmp_path):
+    first = make_render(tmp_path / "first", avatar, range(0, 4), driver="1" * 64)
+    second = make_render(tmp_path / "second", avatar, range(15, 25), driver="2" * 64)
+    with pytest.raises(UserError, match=r"has 4 frames .* has 10"):
+        pair_frames(open_source(first), open_source(second))
+
+
 def test_videos_are_recorded_with_their_hash(tmp_path):
     video = write_video(tmp_path / "a.mp4", range(3))
     manifest = read_manifest(evaluate(video, video, tmp_path / "report"), "report")

@@ -45,3 +45,13 @@ def test_contradictions():
     with pytest.raises(UserError, match="--negative-prompt has no effect at --guidance 1"):
         RenderOptions(negative_prompt="blurred")
     RenderOptions(negative_prompt="blurred", guidance=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prompt", "she"), ("negative_prompt", "he"), ("guidance", 2.0), ("strength", 0.5), ("unet", "base")],
+)
+def test_what_belongs_to_the_second_stage_alone(name, value):
+    with pytest.raises(UserError, match=f"^--{name.replace('_', '-')} belongs to the second stage"):
+        RenderOptions(stage="outlines", **{name: value})
+    RenderOptions(stage="outlines", seed=3, eta=1.0, noise_per_frame=True)

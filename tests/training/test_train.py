@@ -13,7 +13,6 @@ from training_run import CONFIG, read_log
 
 import svp_jax.training.train as train_module
 from svp_jax.capture.images import read_png
-from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
@@ -80,7 +79,7 @@ def test_it_keeps_log_and_previews(avatar_folder):
 
 def test_the_ceiling_is_reported(avatar_folder):
     ceiling = read_manifest(avatar_folder, "avatar")["vae_round_trip"]
-    assert ceiling["frames"] == 4
+    assert ceiling["split"] == "test" and ceiling["frames"] == 4
     assert np.isfinite([ceiling["base_psnr"], ceiling["tuned_psnr"]]).all()
     assert ceiling["base_psnr"] != ceiling["tuned_psnr"]
 
@@ -138,7 +137,7 @@ def test_both_stages_get_the_same_compiled_step(base_folder):
         models = {"controlnet": train_module._first_controlnet(base, 9, seed=0), "unet": base.unet}
         structures, flat = flatten(models)
         multipliers = divide(flat, stage_rules("unlocked", 0.5))[2]
-        loss_of = stage_loss(SchedulerConfig.from_json(base.scheduler_config), 0.2, 1.0, None)
+        loss_of = stage_loss(base.scheduler_config, 0.2, 1.0, None)
         optimizer = make_optimizer(1.0, 0.01, tuple(multipliers.items()))
         steps.append(make_train_step(loss_of, tuple(structures.items()), optimizer))
     assert steps[0] is steps[1]

@@ -71,6 +71,7 @@ def test_what_is_wrong_is_named(tmp_path, text, words):
     with pytest.raises(UserError, match=words) as error:
         load(tmp_path, text)
     assert "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_files_that_cannot_be_read(tmp_path):

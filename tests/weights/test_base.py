@@ -61,7 +61,7 @@ def test_a_long_prompt_is_refused_with_its_length(base):
 
 
 def test_scheduler_and_tokenizer_come_from_the_folder(base):
-    assert base.scheduler_config["steps_offset"] == 1 and base.tokenizer.pad_token_id == 513
+    assert base.scheduler_config.steps_offset == 1 and base.tokenizer.pad_token_id == 513
 
 
 def test_pad_token_of_sd2(copy):
@@ -128,7 +128,7 @@ def shorten_vae(base):
         (lambda base: shutil.rmtree(base / "vae"), "it has no vae folder"),
         (lambda base: (base / "tokenizer" / "tokenizer.json").unlink(), "neither vocab.json"),
         (lambda base: (base / "tokenizer" / "tokenizer.json").write_text("{"), "not a readable CLIP tokenizer"),
-        (lambda base: (base / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json cannot be read"),
+        (lambda base: (base / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json: cannot read"),
         (lambda base: swap(base / "unet", base / "vae"), "unet holds a VAE, it must hold a UNet"),
         (lambda base: replace_text(base, {"hidden_size": 48}), "expects text features of 24 channels.*makes 48"),
         (lambda base: replace_text(base, {"vocab_size": 500}), "knows 514 tokens, the text_encoder 500"),

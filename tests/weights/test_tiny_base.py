@@ -11,7 +11,6 @@ from svp_jax.capture.synthetic.head import render_head
 from svp_jax.capture.synthetic.looks import describe, random_look, random_scene, vocabulary
 from svp_jax.capture.synthetic.motion import random_motion
 from svp_jax.diffusion import Schedule, TemporalWeights, guide, sample_sequence
-from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.face.conditions import details_condition
 from svp_jax.metrics.image import psnr
 from svp_jax.models.codec import decode_images, encode_images
@@ -42,7 +41,7 @@ def test_it_is_small(folder):
 def test_it_opens_in_diffusers_as_the_same_networks(folder, base):
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
     assert pipeline.unet.config.cross_attention_dim == pipeline.text_encoder.config.hidden_size
-    assert pipeline.scheduler.config.prediction_type == base.scheduler_config["prediction_type"]
+    assert pipeline.scheduler.config.prediction_type == base.scheduler_config.prediction_type
     text = "a portrait of a woman"
     assert pipeline.tokenizer(text)["input_ids"] == base.tokenizer(text)["input_ids"]
 
@@ -97,7 +96,7 @@ def test_its_controlnet_is_followed(base, heads):
     frames = np.stack([head.frame for head in heads])
     mean, std = encode_images(base.vae, lambda numbers: frames[numbers], np.arange(len(frames)))
     text = encode_prompts(base, [""])[0]
-    config = SchedulerConfig.from_json(base.scheduler_config)
+    config = base.scheduler_config
     loss_of = stage_loss(config, base.vae.config.scaling_factor, 5.0, None)
     graph, parameters = nnx.split({"unet": base.unet, "controlnet": base.controlnet})
 
