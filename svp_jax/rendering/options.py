@@ -70,11 +70,8 @@ class RenderOptions:
         _check("tau-end", self.tau_end, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
-        ignored = {
-            name: getattr(type(self), name) for name in ("prompt", "negative_prompt", "guidance", "strength", "unet")
-        }
-        for name, default in ignored.items():
-            if self.stage == "outlines" and getattr(self, name) != default:
+        for name in ("prompt", "negative_prompt", "guidance", "strength", "unet"):
+            if self.stage == "outlines" and getattr(self, name) != getattr(type(self), name):
                 raise UserError(
                     f"--{name.replace('_', '-')} belongs to the second stage, which --stage outlines leaves out; "
                     "leave one of the two out"
