@@ -72,14 +72,16 @@ def test_maps_fit_the_landmarks(run):
         labels = decode(capture.parsing([index])[0])
         points = capture.landmarks[index]
         assert labels[int(points[4, 1]), int(points[4, 0])] == LABEL_INDEX["nose"]
-        face, mesh = face_mask(labels), capture.geometry([index])[0].any(axis=-1)
-        # The mesh lies within the face's labels but for the mouth; hair and neck are outside both.
-        assert (face & mesh).sum() > 0.9 * mesh.sum()
-        assert (labels == LABEL_INDEX["hair"]).mean() > 0.02
+        face, hair = face_mask(labels), labels == LABEL_INDEX["hair"]
+        geometry = capture.geometry([index])[0].any(axis=-1)
+        # Mesh and skull lie within face and hair, the skull under the hair; the neck is outside.
+        assert ((face | hair) & geometry).sum() > 0.98 * geometry.sum()
+        assert 0.1 * hair.sum() < (hair & geometry).sum() < 0.5 * hair.sum()
+        assert hair.mean() > 0.02
         assert (labels == LABEL_INDEX["skin"]).mean() > 0.02
         red, green, _ = np.moveaxis(capture.iris([index])[0].astype(int), -1, 0)
-        assert abs(np.average(np.arange(64) + 0.5, weights=red.sum(0) + 1e-9) - points[468, 0]) < 1.5
-        assert abs(np.average(np.arange(64) + 0.5, weights=green.sum(0) + 1e-9) - points[473, 0]) < 1.5
+        assert abs(np.average(np.arange(64) + 0.5, weights=red.sum(0) + 1e-9) - points[468, 0]) < 0.2
+        assert abs(np.average(np.arange(64) + 0.5, weights=green.sum(0) + 1e-9) - points[473, 0]) < 0.2
 
 
 def test_frames_are_the_crop_of_the_source(run, shared):

@@ -57,7 +57,8 @@ def test_iris_map(real_face, size):
         centre, radius = mesh.iris_circle(landmarks, iris)
         rows, columns = np.indices(channel.shape) + 0.5
         mean = np.array([(columns * channel).sum(), (rows * channel).sum()]) / channel.sum()
-        assert np.abs(mean - centre).max() < max(1.0, 0.4 * radius)
+        # The lids hide a part; 0.15 radii were measured.
+        assert np.abs(mean - centre).max() < 0.25 * radius
         assert channel.sum() / 255 <= 1.1 * np.pi * radius**2 + 1
     # The subject's right is at the picture's left.
     assert right.sum(axis=0).argmax() < left.sum(axis=0).argmax()

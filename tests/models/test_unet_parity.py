@@ -168,5 +168,5 @@ def test_bfloat16_computes_in_bfloat16_with_float32_parameters(pair, tmp_path):
     output = run(half, pair.sample, pair.timesteps, pair.text)
     assert output.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(half)))
-    # 8 bits of mantissa through some sixty layers: a few per cent, far from an error of structure.
-    assert difference(output.astype(jnp.float32), torch_output(pair)) < 0.3
+    # 8 bits of mantissa through some sixty layers: 0.047 was measured.
+    assert difference(output.astype(jnp.float32), torch_output(pair)) < 0.1

@@ -62,6 +62,10 @@ def usual(run):
         return run()
 
 
+def frames_of(out: Path, numbers=(1, 2, 3)) -> np.ndarray:
+    return read_pngs(out / "frames", numbers).astype(int)
+
+
 def test_manifest(usual, avatar_folder, driver_folder):
     _, manifest, _ = usual
     assert manifest["frames"] == list(range(12))
@@ -108,11 +112,11 @@ def test_parsing_maps_have_colours_of_the_avatars_labels_only(usual, avatar_fold
 
 
 def test_chunks_change_nothing(usual, run):
-    out, _, pictures = usual
-    other, _, whole = run(chunk=16)
+    out, other = usual[0], run(chunk=16)[0]
+    # Another chunk is another program: rounding may move a grey level, and a pixel between two labels.
     for path in (out / "parsing").iterdir():
         assert (read_png(path) == read_png(other / "parsing" / path.name)).mean() > 0.999
-    assert np.abs(pictures.astype(int) - whole).mean() < 0.1
+    assert np.abs(frames_of(out, range(12)) - frames_of(other, range(12))).max() <= 1
 
 
 def test_a_span_continues_no_earlier_frame_but_sees_its_window(driver_folder):
@@ -142,10 +146,6 @@ def test_one_compilation_for_all_settings(usual, run, monkeypatch):
 def test_given_weights_go_before_the_avatars(run):
     _, manifest, _ = run(previous=0.1, tau=1.0)
     assert manifest["temporal"] == {"current": 0.7, "previous": 0.1, "noise": 1.0, "tau": 1.0}
-
-
-def frames_of(out: Path, numbers=(1, 2, 3)) -> np.ndarray:
-    return read_pngs(out / "frames", numbers).astype(int)
 
 
 @pytest.mark.parametrize(
