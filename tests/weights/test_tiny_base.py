@@ -17,9 +17,9 @@ from svp_jax.models.codec import decode_images, encode_images
 from svp_jax.training.stage import stage_loss
 from svp_jax.weights.base import TINY_BASE, encode_prompts, load_base
 
-# A mean PSNR in dB and a ratio of losses; the shipped weights have 25.87 and 0.69.
+# A mean PSNR in dB and a ratio of losses; the shipped weights have 25.87 and 0.63.
 ROUND_TRIP = 25.0
-FOLLOWED = 0.75
+FOLLOWED = 0.68
 
 
 @pytest.fixture(scope="module")
