@@ -179,7 +179,7 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except (OSError, ImportError) as error:
-        if "cannot open shared object file" in str(error):
+        if re.search(r"lib(GL|EGL|GLESv2|gthread-2\.0|glib-2\.0)\.so", str(error)):
             _fail(f"{error}; on Debian and Ubuntu: apt-get install libgl1 libegl1 libgles2 libglib2.0-0")
         if isinstance(error, ImportError):
             raise

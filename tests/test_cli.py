@@ -371,8 +371,6 @@ def test_another_missing_module_is_a_defect_of_ours(svp, monkeypatch, tmp_path):
 
 
 def test_an_empty_cache_variable_is_none(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": ""})
     cli._quiet_libraries()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(Path.home() / ".cache" / "svp_jax" / "compiled")
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,10 @@ import numpy as np
 from svp_jax.errors import UserError
 
 
+class UncopiedSound(Exception):
+    """A video's sound cannot be kept; its message says why and what to do."""
+
+
 def copy_audio(source: Path, target: Path, start: float, stop: float) -> bool:
     """Copies the sound packets of `source` from `start` to `stop` to `target` (mka), `start` at 0.
 
@@ -20,8 +23,11 @@ def copy_audio(source: Path, target: Path, start: float, stop: float) -> bool:
 
     The same sound gives the same bytes.
 
-    Returns False, and writes nothing, where there is no sound in that time or of a codec that mka cannot carry;
-    of that it warns.
+    Returns False, and writes nothing, where there is no sound in that time.
+
+    Raises:
+        UncopiedSound: its codec is none that mka can carry.
+        UserError: the disk refuses the file.
     """
     written = 0
     try:
@@ -38,8 +44,10 @@ def copy_audio(source: Path, target: Path, start: float, stop: float) -> bool:
                     written += 1
     except ValueError:
         # PyAV's own, or FFmpeg's "invalid argument"; a full disk is an OSError.
-        warnings.warn(f"{source}: its kind of sound cannot be copied and is left out; encode it as AAC", stacklevel=2)
-        written = 0
+        Path(target).unlink(missing_ok=True)
+        raise UncopiedSound(
+            f"{source.name}: its kind of sound cannot be copied and is left out; encode it as AAC"
+        ) from None
     except (OSError, av.FFmpegError) as error:
         raise UserError(f"{target}: cannot write the sound of {source} ({error.strerror}); free space") from None
     if not written:

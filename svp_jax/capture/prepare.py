@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from svp_jax.capture.audio import copy_audio
+from svp_jax.capture.audio import UncopiedSound, copy_audio
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.crop import Crop, choose_crop
 from svp_jax.capture.options import PrepareOptions
@@ -74,11 +74,14 @@ def _write_capture(
     sentences = advice(quality)
     start = float(source.zero) + float(tracks.times[0])
     audio = folder / AUDIO
-    if not copy_audio(source.path, audio, start, start + seconds):
-        audio = None
+    try:
+        heard = copy_audio(source.path, audio, start, start + seconds)
+    except UncopiedSound as reason:
+        heard = False
+        _note(info["warnings"], str(reason))
     writer = CaptureWriter(folder, options.size)
     frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser)
-    _write_images(writer, frames, frame_map, len(tracks.times), rate, audio)
+    _write_images(writer, frames, frame_map, len(tracks.times), rate, audio if heard else None)
     (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
     writer.finish(
         {

@@ -10,7 +10,7 @@ import numpy as np
 
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.images import read_png
-from svp_jax.capture.video import open_video
+from svp_jax.capture.video import nominal_rate, open_video
 from svp_jax.errors import UserError
 from svp_jax.manifest import FILE_NAMES, read_manifest, sha256_file
 
@@ -112,8 +112,9 @@ def _frame_path(render: Path, frame: int) -> Path:
 def _open_video(path: Path) -> Source:
     video = open_video(path)
     # Containers may announce no number of frames, or a wrong one.
-    count = sum(1 for _ in video.frames())
-    return Source(path, "video", video.height, video.width, count, video.frame_rate, video=path)
+    times = np.array([time for time, _ in video.frames()])
+    rate = nominal_rate(times, video.frame_rate)
+    return Source(path, "video", video.height, video.width, len(times), rate, video=path)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class RenderOptions:
     eta: float = 0.0
     """Fresh noise per step: 0 = DDIM, 1 = as much as DDPM."""
     current: float | None = None
-    """Temporal weight of the current frame; the avatar's where not given, as for the next four."""
+    """Temporal weight of the current frame; the avatar's where not given, as for the next three."""
     previous: float | None = None
     """Temporal weight of the previous frame."""
     noise: float | None = None

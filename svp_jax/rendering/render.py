@@ -125,7 +125,10 @@ def _samplers(
     avatar: Avatar, plan: Plan, options: RenderOptions, temporal: dict[str, float]
 ) -> tuple[StageSampler | None, StageSampler | None]:
     """Stage I, where its maps are wanted, and Stage II, where results are."""
-    schedule = Schedule.from_config(avatar.base.scheduler_config, options.steps, options.eta)
+    try:
+        schedule = Schedule.from_config(avatar.base.scheduler_config, options.steps, options.eta)
+    except UserError as error:
+        raise UserError(f"--steps: {error}") from None
     common = dict(
         schedule=schedule,
         temporal=TemporalWeights(**temporal),

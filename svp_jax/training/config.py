@@ -128,9 +128,9 @@ def _convert(kind: type, value: object, file: str, name: str):
 
 
 def check(config: TrainConfig, where: str = "config") -> None:
-    """Raises UserError for a value that cannot be trained with; the message begins with `where` and names the key."""
-    for problem in _problems(config):
-        raise UserError(f"{where}: {problem}")
+    """Raises UserError for values that cannot be trained with; the message begins with `where` and names the keys."""
+    if problems := list(_problems(config)):
+        raise UserError(f"{where}: {'; '.join(problems)}")
 
 
 def _problems(config: TrainConfig) -> Iterator[str]:

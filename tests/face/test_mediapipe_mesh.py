@@ -37,8 +37,14 @@ def test_normals_point_to_the_viewer_and_outwards(real_face):
     assert normals[chin][:, 1].mean() < -0.2
 
 
-def test_open_mouth_is_a_hole_and_eyes_are_not(real_face):
+@pytest.mark.parametrize("pitch", [-20, 0, 25])
+def test_open_mouth_is_a_hole_and_eyes_are_not(real_face, pitch):
+    """Upwards (above 0) too, where the skull's inside would be seen through it."""
     landmarks = face_in(real_face, 256)
+    angle, middle = np.radians(pitch), landmarks.mean(axis=0)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    back = np.array([[1, 0, 0], [0, cosine, sine], [0, -sine, cosine]])
+    landmarks = (landmarks - middle) @ back.T + middle
     covered = mesh.render_geometry(landmarks, 256).any(axis=-1)
     inside = mesh.region(landmarks, mesh.INNER_MOUTH, 256) == 255
     assert inside.sum() > 20 and covered[inside].mean() < 0.1

@@ -12,7 +12,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 def test_there_are_presets():
-    assert {path.stem for path in CONFIGS} >= {"tiny", "sd15", "sd15-locked", "sd21"}
+    assert {path.stem for path in CONFIGS} >= {"tiny", "tiny256", "sd15", "sd15-locked", "sd21"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
