@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from svp_jax.face.labels import LABEL_INDEX
-from svp_jax.face.rasterizer import color_normals, interpolate, rasterize, vertex_normals
+from svp_jax.face.rasterizer import faces_viewer, render_normals
 from svp_jax.face.skull import skull_triangles, skull_vertices
 
 # Closed contours of landmark indices; right and left are the subject's.
@@ -72,19 +72,9 @@ def render_geometry(landmarks: np.ndarray, size: int) -> np.ndarray:
     face = mesh_vertices(landmarks)
     vertices = np.concatenate([face, skull_vertices(landmarks)])
     skull = skull_triangles() + len(face)
-    drawn = np.concatenate([triangles(), skull])
-    fragments = rasterize(vertices, drawn, size, size)
-    normals = interpolate(fragments, vertex_normals(vertices, drawn) * [1, -1, -1], drawn)
-    # The skull is open below: when the head tilts back, an open mouth shows its inside, of which nothing is drawn.
-    inside = np.concatenate([np.zeros(len(triangles()), bool), _face_away(vertices[skull])])
-    return color_normals(normals, (fragments.triangle >= 0) & ~inside[fragments.triangle])
-
-
-def _face_away(corners: np.ndarray) -> np.ndarray:
-    """Which triangles [T, 3, 3] in pixels show their inside, bool [T]."""
-    a, b, c = np.moveaxis(corners[..., :2], 1, 0)
-    first, second = b - a, c - a
-    return first[:, 0] * second[:, 1] > first[:, 1] * second[:, 0]
+    # The skull is open below: when the head tilts back, an open mouth shows its inside, which must stay black.
+    shown = np.concatenate([np.ones(len(triangles()), bool), faces_viewer(vertices, skull)])
+    return render_normals(vertices, np.concatenate([triangles(), skull]), size, size, shown)
 
 
 def coverage(points: np.ndarray, size: int) -> np.ndarray:

@@ -117,14 +117,26 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return np.divide(total, length, out=np.zeros_like(total), where=length > 1e-12)
 
 
-def render_normals(vertices: np.ndarray, triangles: np.ndarray, height: int, width: int) -> np.ndarray:
+def faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Which triangles [T,3] over `points` [V, 2 or more] (x right, y down) wind counter-clockwise on the screen."""
+    a, b, c = (points[triangles[:, k]] for k in range(3))
+    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) < (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+
+
+def render_normals(
+    vertices: np.ndarray, triangles: np.ndarray, height: int, width: int, shown: np.ndarray | bool = True
+) -> np.ndarray:
     """Smooth normals as colours: uint8 [H,W,3], (n + 1) / 2 with x right, y up, z to the viewer; else black.
 
     Triangles that face the viewer must wind counter-clockwise on the screen.
+
+    Args:
+        shown: bool [T], false for triangles that hide what is behind them and are black themselves.
     """
     fragments = rasterize(vertices, triangles, height, width)
     normals = interpolate(fragments, vertex_normals(vertices, triangles) * [1, -1, -1], triangles)
-    return color_normals(normals, fragments.triangle >= 0)
+    shown = np.broadcast_to(shown, len(triangles))[fragments.triangle]
+    return color_normals(normals, (fragments.triangle >= 0) & shown)
 
 
 def color_normals(normals: np.ndarray, covered: np.ndarray) -> np.ndarray:

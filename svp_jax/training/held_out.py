@@ -7,9 +7,14 @@ from svp_jax.capture.capture import Capture
 PREVIEW_FRAMES = 4
 
 
+def held_out_split(capture: Capture) -> str:
+    """Which split's frames to look at while training: "test", of a capture without one "train"."""
+    return "test" if len(capture.test_indices) else "train"
+
+
 def held_out(capture: Capture) -> np.ndarray:
-    """The frames to look at while training, int [n]: the test split, of a capture without one the training frames."""
-    return capture.test_indices if len(capture.test_indices) else capture.train_indices
+    """The frames of `held_out_split`, int [n]."""
+    return capture.test_indices if held_out_split(capture) == "test" else capture.train_indices
 
 
 def spread(indices: np.ndarray, count: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from svp_jax.metrics.image import psnr
 from svp_jax.models.codec import decode_images, encode_images, round_trips
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig
-from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, spread
+from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, held_out_split, spread
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.trainable import vae_rules
@@ -43,7 +43,7 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
         vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
         return vae, json.loads(report_path.read_text())
     capture, indices = views.capture, held_out(views.capture)
-    split = "test" if len(capture.test_indices) else "train"
+    split = held_out_split(capture)
     report = {"split": split, "frames": len(indices), "base_psnr": _round_trip(base.vae, capture, indices)}
     vae = base.vae
     report_path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from svp_jax.capture.synthetic.mesh import (
 )
 from svp_jax.capture.synthetic.motion import Motion
 from svp_jax.face.labels import LABEL_INDEX
-from svp_jax.face.rasterizer import Fragments, gather, rasterize, vertex_normals
+from svp_jax.face.rasterizer import Fragments, faces_viewer, gather, rasterize, vertex_normals
 
 _CAMERA = 7.0  # head units from the origin
 _UNIT = 0.375  # of the picture's width, at the origin: heads are as large as prepare's crop makes them
@@ -84,9 +84,13 @@ class Canvas:
 def project(points: np.ndarray, scene: Scene, size: float) -> np.ndarray:
     """Posed points [V,3] to pixels of a picture `size` wide: x right, y down, depth (small is near)."""
     scale = size * _UNIT * scene.scale
-    nearer = _CAMERA / (_CAMERA - points[:, 2:])
-    flat = points[:, :2] * [scale, -scale] * nearer + np.array(_ORIGIN) * size
+    flat = points[:, :2] * [scale, -scale] * _nearer(points) + np.array(_ORIGIN) * size
     return np.concatenate([flat, -scale * points[:, 2:]], 1)
+
+
+def _nearer(points: np.ndarray) -> np.ndarray:
+    """How much larger the camera sees what lies at posed points [V,3] than at the origin, [V,1]."""
+    return _CAMERA / (_CAMERA - points[:, 2:])
 
 
 def build_layer(parts: list[tuple[int, Surface, np.ndarray, np.ndarray]], motion: Motion) -> Layer:
@@ -97,7 +101,8 @@ def build_layer(parts: list[tuple[int, Surface, np.ndarray, np.ndarray]], motion
         normals = _normals(posed, surface)
         attributes.append(np.concatenate([surface.canonical, position, normals], 1))
         if surface.closed:
-            drawn = drawn[_faces_viewer(posed, drawn)]
+            # As the camera sees it, y down.
+            drawn = drawn[faces_viewer(posed[:, :2] * [1, -1] * _nearer(posed), drawn)]
         triangles.append(drawn + first)
         material.append(np.full(len(drawn), kind, np.int8))
         screen.append(posed)
@@ -109,12 +114,6 @@ def _normals(points: np.ndarray, surface: Surface) -> np.ndarray:
     if surface.weld is None:
         return vertex_normals(points, surface.triangles)
     return vertex_normals(points, surface.weld[surface.triangles])[surface.weld]
-
-
-def _faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    flat = points[:, :2] * (_CAMERA / (_CAMERA - points[:, 2:]))
-    a, b, c = (flat[triangles[:, k]] for k in range(3))
-    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) > (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
 
 
 def solid_layer(look: Look, motion: Motion) -> Layer:
