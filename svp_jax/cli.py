@@ -47,7 +47,7 @@ def train(
     Args:
         capture: folder made by `svp prepare`.
         out: folder of the avatar.
-        base: a Stable Diffusion folder in the diffusers layout, or "tiny" for the embedded one.
+        base: Stable Diffusion, as a folder in the diffusers layout or as a single file; or "tiny", the embedded one.
         config: a preset such as configs/sd15.yaml. The flags below override it.
         stage: which of the two models to train.
         steps: optimizer steps of each stage. The VAE pass, and stages of different length, are the config's.
@@ -107,11 +107,101 @@ def demo(out: Path, seed: int = 0, force: bool = False) -> None:
     print(f"wrote the demo {out}")
 
 
-def inspect(path: _path("PATH")) -> None:
-    """Prints what a base, capture, avatar, render or report is, and what is wrong with it, if anything.
+def convert(
+    source: _path("SOURCE"),
+    target: _path("TARGET"),
+    stage: _optional(Literal["outlines", "details"], "outlines|details", "details") = None,
+    dtype: _optional(Literal["float32", "float16", "bfloat16"], "float32|float16|bfloat16", "the source's") = None,
+    ema: bool = False,
+    prediction: _optional(Literal["epsilon", "v_prediction"], "epsilon|v_prediction", "as it says or looks") = None,
+    variant: _optional(str, "NAME", "the files without one") = None,
+    base: _optional(str, "BASE", "where it lay in training") = None,
+    vae: _optional(Path, "PATH", "the source's") = None,
+    tokenizer: _optional(Path, "PATH", "clip_tokenizer in the folders of model files") = None,
+    bare: bool = False,
+    avatar: _optional(tuple[Path, ...], "[FILE ...]", "off") = None,
+    transfer: Annotated[
+        tuple[str, str], tyro.conf.arg(metavar="OLD_BASE NEW_BASE", help_behavior_hint="(default: off)")
+    ] = ("", ""),
+    unet: bool = False,
+) -> None:
+    """Converts weights between diffusers folders and single files, both ways; moves avatars to other bases.
 
     Args:
-        path: the folder.
+        source: a single file (.safetensors, .ckpt, .pth, .pt, .bin), a base's folder or "tiny", the folder of one
+            network, or an avatar.
+        target: a new folder, or a file that ends in .safetensors.
+        stage: of an avatar, the one to take.
+        dtype: of the tensors in the target.
+        ema: of a file with both, take the running average of the UNet's weights, not the last ones.
+        prediction: what the UNet of a single file predicts.
+        variant: of a folder, take the weight files with this in their names, such as fp16 or non_ema.
+        base: of an avatar, where its base lies now.
+        vae: a file or folder whose VAE takes the place of the source's.
+        tokenizer: folder with CLIP's vocab.json and merges.txt, for a folder that is made of a single file.
+        bare: write one network into a file without its prefix.
+        avatar: SOURCE, and these files, are what an avatar's stages were exported to; TARGET becomes the avatar again.
+        transfer: SOURCE is an avatar of OLD_BASE; TARGET becomes the same on NEW_BASE, of the same family, by adding
+            the difference of the bases to its ControlNets.
+        unet: with --transfer, move the tuned UNets too.
+    """
+    options = dict(
+        stage=stage, dtype=dtype, ema=ema, prediction=prediction, variant=variant, base=base, vae=vae,
+        tokenizer=tokenizer, bare=bare,
+    )  # fmt: skip
+    if avatar is not None or any(transfer):
+        mode = "--avatar" if avatar is not None else "--transfer"
+        others = options | ({"transfer": any(transfer), "unet": unet} if avatar is not None else {})
+        for name, given in others.items():
+            if given:
+                raise UserError(f"--{name} has no meaning with {mode}; leave it out")
+    elif unet:
+        raise UserError("--unet is for --transfer; leave it out")
+    if any(transfer):
+        from svp_jax.weights.transfer import transfer as run
+
+        run(*transfer, source, target, unet)
+        print(f"wrote the avatar {target}")
+    elif avatar is not None:
+        from svp_jax.weights.exported import avatar_of_files
+
+        avatar_of_files([source, *avatar], target)
+        print(f"wrote the avatar {target}")
+    else:
+        from svp_jax.weights.convert import convert as run
+
+        print(f"{source} is {run(source, target, **options)}")
+        print(f"wrote {target}")
+
+
+def assets(
+    fetch: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE ...", help_behavior_hint="(default: none)")] = (),
+    mirror: _optional(Path, "PATH", "the network") = None,
+    accept_non_commercial: bool = False,
+) -> None:
+    """Lists the files that the program can use and does not bring along; fetches and verifies them.
+
+    They go into $SVP_MODELS where it is set, else into ~/.cache/svp_jax, and are looked for in both.
+
+    Args:
+        fetch: files of the list, or a folder of it such as clip_tokenizer or lpips.
+        mirror: a local folder with the same paths, to take them from.
+        accept_non_commercial: fetch files whose licence forbids commercial use too.
+    """
+    from svp_jax import downloads
+
+    if not fetch:
+        print(*downloads.listing(), sep="\n")
+        return
+    for path in downloads.fetch(fetch, mirror, accept_non_commercial):
+        print(f"there is {path}")
+
+
+def inspect(path: _path("PATH")) -> None:
+    """Prints what a base, capture, avatar, render, report or file of weights is, and what is wrong with it.
+
+    Args:
+        path: the folder or file.
     """
     from svp_jax.inspect import inspect as run
 
@@ -207,6 +297,8 @@ def _parse(arguments: list[str]) -> Callable[[], None]:
         "train": train,
         "render": _render_command(),
         "evaluate": evaluate,
+        "convert": convert,
+        "assets": assets,
         "inspect": inspect,
     }
     if not arguments or arguments[0] in ("-h", "--help"):

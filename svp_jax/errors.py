@@ -33,6 +33,10 @@ def check_keys(content: object, known: Collection[str], where: str, prefix: str 
         raise UserError(f"{where}: {about} must hold `key: value` lines, found {content!r}")
     for key in content:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise UserError(f"{where}: unknown key {prefix}{key}; {hint}")
+            raise UserError(f"{where}: unknown key {prefix}{key}; {nearest(str(key), known, prefix)}")
+
+
+def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Which of the `known` names was meant, or where none is near all of them, for a UserError's message."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"

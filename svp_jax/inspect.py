@@ -1,6 +1,7 @@
-"""`svp inspect`: what a base, capture, avatar, render or report is, and what is wrong with it."""
+"""`svp inspect`: what a base, capture, avatar, render, report or file of weights is, and what is wrong with it."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from svp_jax.errors import UserError
 from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
 from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
-from svp_jax.weights.base import load_base, networks_of
+from svp_jax.weights.base import TINY_BASE, load_base, networks_of
 from svp_jax.weights.folder import load_model
+from svp_jax.weights.single_file import open_single_file
+from svp_jax.weights.tensors import check_finite
 
 BASE_INDEX, MODEL_CONFIG = "model_index.json", "config.json"
 LONGEST_LIST = 8
@@ -26,9 +29,11 @@ def inspect(path: Path) -> list[str]:
     which record none, they need only be there. Weights are opened where no hash vouches for them.
 
     Raises:
-        UserError: `path` is none of the folders that this program knows.
+        UserError: `path` is none of the folders that this program knows, and no file.
     """
-    path = Path(path)
+    path = TINY_BASE if str(path) == "tiny" else Path(path)
+    if path.is_file():
+        return _inspect_file(path)
     kind = _kind(path)
     print(f"{kind} {path}")
     if kind == "base":
@@ -58,7 +63,7 @@ def _kind(path: Path) -> str:
     if (path / MODEL_CONFIG).is_file():
         return "model"
     if not path.exists() and not partial_folder(path).exists():
-        raise UserError(f"{path}: no such folder")
+        raise UserError(f"{path}: no such file or folder")
     if not path.exists() or path.name.endswith(".partial"):
         raise UserError(f"{path} is unfinished; run the command that makes it again")
     names = ", ".join((*FILE_NAMES.values(), BASE_INDEX, MODEL_CONFIG))
@@ -85,7 +90,7 @@ def _lines(content: dict, prefix: str = "") -> Iterator[str]:
 
 
 def _inspect_base(path: Path) -> list[str]:
-    problems = _inspect_models(path, tuple(networks_of(path)))
+    problems = _inspect_models(path, networks_of(path))
     if problems:
         return problems
     try:
@@ -95,6 +100,22 @@ def _inspect_base(path: Path) -> list[str]:
         print(f"  {'sha256':<32} {base.sha256}")
     except UserError as error:
         return [str(error)]
+    return []
+
+
+def _inspect_file(path: Path) -> list[str]:
+    """A single file of weights: what it is recognised as; its numbers are read, to see whether they are finite."""
+    print(f"weights {path}")
+    try:
+        file = open_single_file(path)
+        print(f"  {'recognised as':<32} {file.description}")
+        for name, component in file.components.items():
+            count = sum(math.prod(tensor.shape) for tensor in component.tensors.values())
+            print(f"  {name:<32} {component.model_class.__name__}, {count:,} parameters")
+            for tensor_name, tensor in component.tensors.items():
+                check_finite(tensor.read(), tensor_name, path)
+    except UserError as error:
+        return [str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")]
     return []
 
 
@@ -122,7 +143,7 @@ def _check_capture(path: Path, manifest: dict) -> list[str]:
 def _check_avatar(path: Path, manifest: dict) -> list[str]:
     problems = []
     base = manifest["base"]["path"]
-    if base != "tiny" and not Path(base).is_dir():
+    if base != "tiny" and not Path(base).exists():
         problems.append(f"its base {base} is not there")
     for name, problem in _damage(manifest["files"], part_hashes(path)).items():
         problems.append(problem)

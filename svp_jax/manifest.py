@@ -35,7 +35,7 @@ DEMO_PROGRESS = "progress.json"
 def write_manifest(folder: Path, kind: str, body: dict) -> None:
     """Writes the manifest of `kind` into `folder`, beside and then renamed, with its own checksum."""
     manifest = {"kind": kind, "schema_version": SCHEMA_VERSION, **body}
-    manifest[CHECKSUM] = _checksum(manifest)
+    manifest[CHECKSUM] = checksum(manifest)
     write_json(Path(folder) / FILE_NAMES[kind], manifest)
 
 
@@ -65,12 +65,18 @@ def read_manifest(folder: Path, kind: str) -> dict:
             f"{path} has schema_version {manifest.get('schema_version')!r}, this program reads {SCHEMA_VERSION}; "
             f"make the {kind} again"
         )
-    if manifest.get(CHECKSUM) != _checksum(manifest):
+    if manifest.get(CHECKSUM) != checksum(manifest):
         raise UserError(f"{path} was edited: its content does not match its {CHECKSUM}; make the {kind} again")
     return manifest
 
 
-def _checksum(manifest: dict) -> str:
+def body_of(manifest: dict) -> dict:
+    """What `write_manifest` was given to write this manifest."""
+    return {key: value for key, value in manifest.items() if key not in ("kind", "schema_version", CHECKSUM)}
+
+
+def checksum(manifest: dict) -> str:
+    """SHA-256 over all of a manifest but the checksum in it."""
     content = {key: value for key, value in manifest.items() if key != CHECKSUM}
     # Through JSON once, so that it is sorted and hashed as it will be read back, with every key a text.
     content = json.loads(json.dumps(content))

@@ -10,14 +10,15 @@ import warnings
 from pathlib import Path
 
 import pytest
-from factories import make_base, make_capture
+from factories import make_avatar, make_base, make_capture
 from safetensors.numpy import load_file, save_file
 
 from svp_jax import __main__, cli
 from svp_jax.manifest import read_manifest, sha256_folder, write_manifest
 from svp_jax.training.config import TrainConfig
 
-COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "inspect")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "convert", "assets", "inspect")
 
 
 @pytest.fixture
@@ -80,6 +81,11 @@ def test_help_of_all(svp):
         ("train", ["CAPTURE", "--base STR", "(default: both)", "--save-every", "default: the config's"]),
         ("render", ["AVATAR DRIVER", "--steps", "previews had where not", "--strength", "(default: 1.0)", "--tau"]),
         ("evaluate", ["SUBJECT REFERENCE", "(default: False)"]),
+        (
+            "convert",
+            ["SOURCE TARGET", "--transfer OLD_BASE NEW_BASE", "default: the source's", "--ema"],
+        ),
+        ("assets", ["--fetch", "--mirror", "default: the network", "--accept-non-commercial"]),
         ("inspect", ["PATH"]),
     ],
 )
@@ -374,3 +380,57 @@ def test_an_empty_cache_variable_is_none(monkeypatch):
     monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": ""})
     cli._quiet_libraries()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(Path.home() / ".cache" / "svp_jax" / "compiled")
+
+
+def test_convert_says_what_it_read_and_wrote(svp, base_folder, tmp_path):
+    code, out, error = svp("convert", base_folder, tmp_path / "base.safetensors", "--dtype", "float16")
+    assert (code, error) == (0, "")
+    assert out == (
+        f"{base_folder} is a diffusers folder: UNet in float32, VAE in float32, TextEncoder in float32\n"
+        f"wrote {tmp_path / 'base.safetensors'}\n"
+    )
+    code, out, _ = svp("inspect", tmp_path / "base.safetensors")
+    assert code == 0 and out.startswith(f"weights {tmp_path / 'base.safetensors'}\n") and "UNet in float16" in out
+    avatar = make_avatar(tmp_path / "avatar", base_folder)
+    code, out, error = svp("convert", "--transfer", base_folder, base_folder, avatar, tmp_path / "moved", "--unet")
+    assert (code, out, error) == (0, f"wrote the avatar {tmp_path / 'moved'}\n", "")
+    svp("convert", avatar, tmp_path / "details.safetensors")
+    code, out, error = svp("convert", tmp_path / "details.safetensors", tmp_path / "again", "--avatar")
+    assert (code, out, error) == (0, f"wrote the avatar {tmp_path / 'again'}\n", "")
+    code, out, error = svp("inspect", tmp_path / "again")
+    assert (code, error) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("only",), "Missing from svp convert: TARGET"),
+        (("one", "two", "three"), "Unrecognized options: three"),
+        (("a", "b", "--unet"), "--unet is for --transfer; leave it out"),
+        (("a", "b", "--avatar", "--dtype", "float16"), "--dtype has no meaning with --avatar; leave it out"),
+        (("--transfer", "x", "y", "a", "b", "--vae", "c"), "--vae has no meaning with --transfer; leave it out"),
+        (("absent", "target"), "absent: no such file or folder"),
+    ],
+)
+def test_convert_with_paths_that_do_not_fit(fails, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fails("convert", *arguments).startswith(message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_names_what_a_file_is(svp, base_folder, tmp_path):
+    tensors = {"lora_unet_down.lora_up.weight": load_file(base_folder / "vae" / WEIGHTS)["quant_conv.bias"]}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    code, _, error = svp("inspect", tmp_path / "lora.safetensors")
+    assert code == 2 and "is a LoRA" in error
+    (tmp_path / "text.txt").write_text("no weights")
+    code, _, error = svp("inspect", tmp_path / "text.txt")
+    assert code == 2 and "a file of weights ends in" in error
+
+
+def test_assets(svp, fails, monkeypatch, tmp_path):
+    for name in ("SVP_MODELS", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    code, out, error = svp("assets")
+    assert (code, error) == (0, "") and "face_landmarker.task" in out and "CreativeML OpenRAIL-M" in out
+    assert "no such file in the registry" in fails("assets", "--fetch", "nothing")

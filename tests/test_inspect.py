@@ -101,7 +101,7 @@ def test_a_render_and_a_report(tmp_path, capsys):
 def test_what_it_does_not_know(tmp_path):
     with pytest.raises(UserError, match=r"is no base, model, .*avatar.*: it has none of .*avatar\.json"):
         inspect(tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="no such file or folder"):
         inspect(tmp_path / "none")
     (tmp_path / DEMO_PROGRESS).touch()
     with pytest.raises(UserError, match="unfinished demo"):

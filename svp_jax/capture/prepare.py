@@ -20,12 +20,12 @@ from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
-from svp_jax.face.model_files import find_model
 from svp_jax.face.parsers import Parser, open_parser
 from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
 from svp_jax.face.smoothing import smooth_landmarks
 from svp_jax.face.tracking import LANDMARKER
 from svp_jax.manifest import check_output, sha256_file, staged_folder
+from svp_jax.model_files import find_model
 
 
 def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:

@@ -5,6 +5,7 @@ step -> alpha_prev, sigma -> sigma, sqrt(1 - alpha_prev - sigma^2) -> direction.
 diffusers' DDIMScheduler.
 """
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class SchedulerConfig:
             return config
         where = "scheduler config"
         if not isinstance(config, dict):
-            where, config = str(config), _read_json(Path(config))
+            where, config = str(config), read_settings(Path(config))
 
         clips = config.get("_class_name", "DDIMScheduler") in ("DDIMScheduler", "DDPMScheduler")
         for name, default in (("clip_sample", clips), ("thresholding", False)):
@@ -98,7 +99,17 @@ class SchedulerConfig:
         return result
 
 
-def _read_json(path: Path) -> dict:
+def ddim_settings(config: dict | SchedulerConfig) -> dict:
+    """The scheduler_config.json with which diffusers' DDIMScheduler takes the same steps as this program.
+
+    What Stable Diffusion ships is another sampler's: opened as DDIM, what it leaves out would be DDIM's defaults.
+    """
+    settings = dataclasses.asdict(SchedulerConfig.from_json(config))
+    return {"_class_name": "DDIMScheduler", **settings, "clip_sample": False}
+
+
+def read_settings(path: Path) -> dict:
+    """The content of a scheduler_config.json; UserError names the file where it cannot be read."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from svp_jax.errors import UserError, check_keys
-from svp_jax.face.model_files import find_model, look_up_model
+from svp_jax.model_files import find_model, look_up_model
 
 # What a parser can tell apart; the rest of the labels is drawn from the landmarks.
 COARSE = ("background", "clothes", "hair", "skin", "glasses", "beard")

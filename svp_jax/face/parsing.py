@@ -5,8 +5,8 @@ import numpy as np
 
 from svp_jax.face import mediapipe_mesh as mesh
 from svp_jax.face.labels import LABEL_INDEX
-from svp_jax.face.model_files import SOURCES
 from svp_jax.face.parsers import COARSE, SEGMENTER
+from svp_jax.model_files import how_to_get
 
 _TO_LABEL = np.array([LABEL_INDEX[name] for name in COARSE], np.uint8)
 _CLOTHES, _HAIR, _SKIN, _FACE = (LABEL_INDEX[name] for name in ("clothes", "hair", "skin", "face"))
@@ -15,8 +15,8 @@ HOLE = 0.004  # Of the picture; smaller gaps inside the person are closed.
 
 LANDMARKS_ONLY = (
     "no parser: the parsing maps are drawn from the landmarks alone; hair and neck are guessed shapes, and "
-    f"clothes, ears, beard and glasses are missing; for better avatars put {SEGMENTER} ({SOURCES[SEGMENTER]}) "
-    "into ~/.cache/svp_jax or $SVP_MODELS, or give a parser with --parser"
+    f"clothes, ears, beard and glasses are missing; for better avatars get {SEGMENTER} ({how_to_get(SEGMENTER)}), "
+    "or give a parser with --parser"
 )
 
 

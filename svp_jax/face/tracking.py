@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.face.model_files import find_model
+from svp_jax.model_files import find_model
 
 LANDMARKER = "face_landmarker.task"
 LANDMARKS = 478

@@ -9,7 +9,9 @@ from svp_jax.capture.capture import Capture
 from svp_jax.capture.conditions import details_of
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest
-from svp_jax.weights.base import base_folder
+from svp_jax.weights.base import open_base
+from svp_jax.weights.component import Component
+from svp_jax.weights.folder import open_model
 
 SIGNATURE_SIDE = 32  # Conditions are compared at this size: pose and expression show, single pixels do not.
 
@@ -58,8 +60,8 @@ def render_avatar(render: dict) -> dict:
     return manifest
 
 
-def avatar_vae_folder(render: dict) -> Path:
-    """The folder of the VAE that a render was made with: the avatar's own where it was tuned, else its base's.
+def avatar_vae(render: dict) -> Component:
+    """The VAE that a render was made with, unread: the avatar's own where it was tuned, else its base's.
 
     The base's also with `--unet base`, which takes both.
 
@@ -68,6 +70,6 @@ def avatar_vae_folder(render: dict) -> Path:
     """
     avatar = render_avatar(render)
     if avatar["vae_tuned"] and render["settings"]["unet"] != "base":
-        return Path(render["avatar"]) / "vae"
+        return open_model(Path(render["avatar"]) / "vae")
     # The base may have moved since training: then the render knows where it was found.
-    return base_folder(render["base"]["path"]) / "vae"
+    return open_base(render["base"]["path"]).components["vae"]

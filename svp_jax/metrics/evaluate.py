@@ -18,7 +18,7 @@ from svp_jax.face.labels import FACE_LABELS, decode, face_mask
 from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest
 from svp_jax.metrics.baselines import (
     SIGNATURE_SIDE,
-    avatar_vae_folder,
+    avatar_vae,
     mean_training_frame,
     nearest_training_frames,
     render_avatar,
@@ -27,7 +27,7 @@ from svp_jax.metrics.score import METRICS, Scores, means, score
 from svp_jax.metrics.sheet import contact_sheet
 from svp_jax.metrics.sources import Pairs, Source, open_source, pair_frames
 from svp_jax.models.codec import round_trips
-from svp_jax.weights.folder import load_model
+from svp_jax.weights.component import instantiate
 
 SHEET_COLUMNS = 8
 Pictures = Callable[[np.ndarray], Iterator[np.ndarray]]  # numbers of pairs, rising -> their pictures
@@ -125,7 +125,7 @@ def _compare(subject: Source, reference: Source) -> Comparison:
     try:
         if subject.render is None:
             raise UserError(f"{subject.path} is no render, so it is not known whose VAE to use")
-        vae = load_model(avatar_vae_folder(subject.render))
+        vae = instantiate(avatar_vae(subject.render))
         candidates["vae_round_trip"] = lambda numbers: round_trips(vae, reference.pictures(pairs.reference[numbers]))
     except UserError as reason:
         left_out["vae_round_trip"] = str(reason)

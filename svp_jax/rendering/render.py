@@ -179,7 +179,7 @@ def _manifest(
     return {
         "avatar": str(avatar.folder.resolve()),
         "avatar_sha256": avatar.manifest["manifest_sha256"],
-        "base": {"path": str(avatar.base.folder.resolve()), "sha256": avatar.base.sha256},
+        "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
         "driver": str(driver.folder.resolve()),
         "driver_sha256": driver.manifest["manifest_sha256"],
         "settings": {key: value for key, value in dataclasses.asdict(options).items() if key not in ("force", "base")},

@@ -72,7 +72,7 @@ def train(
     opened = load_base(base)
     _check_before_start(opened, config, names)
     run = {
-        "base": {"path": base if base == "tiny" else str(Path(base).resolve()), "sha256": opened.sha256},
+        "base": {"path": base if base == "tiny" else str(Path(base).absolute()), "sha256": opened.sha256},
         "capture": {
             "path": str(Path(capture_folder).resolve()),
             "manifest_sha256": capture.manifest["manifest_sha256"],
@@ -83,12 +83,17 @@ def train(
         "stages": list(STAGES if joined else names),
         "config": dataclasses.asdict(config),
     }
+    if opened.description:
+        # Of a single file: which of its weights were taken, and what they predict.
+        run["base"]["recognised"] = opened.description
     if joined:
         check_same_settings(Path(out), joined, run)
     with staged_folder(out, "avatar", force, resume=True) as folder:
         check_same_run(folder / RUN, run, out)
         if joined:
             copy_parts(Path(out), joined, folder)
+        if opened.description:
+            print(f"base: {opened.description}", file=sys.stderr)
         print(f"prompt: {config.prompt}", file=sys.stderr)
         views = training_views(capture, config.moved_copies, config.seed)
         vae, ceiling = person_vae(views, opened, config, folder)
@@ -116,7 +121,7 @@ def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...])
                 f"config: vae.trainable is all, but {' and '.join(locked)} is locked: a UNet that is not trained "
                 "cannot learn the new latents; use vae.trainable decoder"
             )
-        if base.folder != TINY_BASE:
+        if base.path != TINY_BASE:
             warnings.warn(
                 "vae.trainable is all: the latent space moves away from what this base's UNet knows; decoder keeps it",
                 stacklevel=2,

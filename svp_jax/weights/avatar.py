@@ -11,15 +11,16 @@ avatar/
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest, sha256_folder
 from svp_jax.models.controlnet import ControlNet
 from svp_jax.models.unet import UNet
 from svp_jax.models.vae import VAE
-from svp_jax.weights.base import Base, load_base
-from svp_jax.weights.folder import load_model
+from svp_jax.weights.base import Base, BaseFiles, load_base, open_base
+from svp_jax.weights.component import Component
+from svp_jax.weights.folder import load_model, open_model
 
 STAGES = ("outlines", "details")
 
@@ -60,9 +61,6 @@ def load_avatar(
     """
     folder = Path(folder)
     manifest = read_manifest(folder, "avatar")
-    trained_on = manifest["base"]
-    if base is None and trained_on["path"] != "tiny" and not Path(trained_on["path"]).exists():
-        raise UserError(f"{folder} needs its base, which lay in {trained_on['path']}; say with --base where it is")
     asked = dict.fromkeys(STAGES, "tuned") if stages is None else stages
     unets = {name: unet for name, unet in asked.items() if name in manifest["stages"]}
     for name in unets:
@@ -74,12 +72,8 @@ def load_avatar(
     # The base's own UNet, where it is asked for, goes with the base's own VAE.
     if stages is None or not manifest["vae_tuned"] or "base" in asked.values():
         needed.add("vae")
-    opened = load_base(base or trained_on["path"], needed)
-    if opened.sha256 != trained_on["sha256"]:
-        raise UserError(
-            f"{folder} was trained on the base with sha256 {trained_on['sha256'][:12]}, {opened.folder} has "
-            f"{opened.sha256[:12]}; give the base that it was trained on"
-        )
+    opened = load_base(_base_path(folder, manifest, base), needed)
+    _check_base(folder, manifest, opened.path, opened.sha256)
     networks = {
         name: StageNetworks(
             load_model(folder / name / "controlnet"),
@@ -89,6 +83,49 @@ def load_avatar(
     }
     vae = load_model(folder / "vae") if manifest["vae_tuned"] else opened.vae
     return Avatar(folder, manifest, opened, vae, networks)
+
+
+def open_avatar(folder: Path, base: str | Path | None = None) -> tuple[dict[str, Any], BaseFiles]:
+    """An avatar's manifest and its base, unread; UserError and `base` as for `load_avatar`."""
+    folder = Path(folder)
+    manifest = read_manifest(folder, "avatar")
+    files = open_base(_base_path(folder, manifest, base))
+    _check_base(folder, manifest, files.path, files.sha256())
+    return manifest, files
+
+
+def stage_networks(folder: Path, manifest: dict[str, Any], base: BaseFiles, stage: str) -> dict[str, Component]:
+    """All that a pipeline needs of one stage, unread, by the name of its folder in diffusers' layout.
+
+    The stage's ControlNet and UNet, the avatar's VAE, the base's text encoder; what it lacks is the base's.
+
+    Raises:
+        UserError: the avatar lacks the stage, or a network of it cannot be opened.
+    """
+    if stage not in manifest["stages"]:
+        raise UserError(f"{folder} has no stage {stage}; it has {', '.join(manifest['stages'])}")
+    networks = base.components | {"controlnet": open_model(folder / stage / "controlnet")}
+    if manifest["stages"][stage]["trainable"] != "locked":
+        networks["unet"] = open_model(folder / stage / "unet")
+    if manifest["vae_tuned"]:
+        networks["vae"] = open_model(folder / "vae")
+    return networks
+
+
+def _base_path(folder: Path, manifest: dict[str, Any], given: str | Path | None) -> str | Path:
+    there = manifest["base"]["path"]
+    if given is None and there != "tiny" and not Path(there).exists():
+        raise UserError(f"{folder} needs its base, which lay in {there}; say with --base where it is")
+    return given or there
+
+
+def _check_base(folder: Path, manifest: dict[str, Any], path: Path, sha256: str) -> None:
+    expected = manifest["base"]["sha256"]
+    if sha256 != expected:
+        raise UserError(
+            f"{folder} was trained on the base with sha256 {expected[:12]}, {path} has {sha256[:12]}; "
+            "give the base that it was trained on"
+        )
 
 
 def part_hashes(folder: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ DENSE_AS_CONV = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """One parameter: where it is in memory, and its layout and shape on disk."""
 
     path: tuple
@@ -99,7 +99,9 @@ _MODULES = {
 _ALIASES = {UNet: (), ControlNet: (), VAE: _VAE_ALIASES, TextEncoder: _TEXT_ALIASES}
 
 
-def tensors_on_disk(model_class: type, config, paths_and_shapes: Iterable[tuple[tuple, tuple]]) -> dict[str, Tensor]:
+def tensors_on_disk(
+    model_class: type, config, paths_and_shapes: Iterable[tuple[tuple, tuple]]
+) -> dict[str, TensorSpec]:
     """Every tensor that a file of this model must hold: name on disk -> where it belongs.
 
     Args:
@@ -115,7 +117,7 @@ def tensors_on_disk(model_class: type, config, paths_and_shapes: Iterable[tuple[
         name, layout = _name_and_layout(".".join(map(str, path)), leaves, _MODULES[model_class])
         if name in tensors:
             raise ValueError(f"two parameters are called {name} on disk: {path} and {tensors[name].path}")
-        tensors[name] = Tensor(path, layout, layout.disk_shape(shape))
+        tensors[name] = TensorSpec(path, layout, layout.disk_shape(shape))
     return tensors
 
 

@@ -4,7 +4,6 @@ import yaml
 
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
-from svp_jax.face.model_files import look_up_model
 from svp_jax.face.parsers import (
     COARSE,
     SHIPPED,
@@ -14,6 +13,7 @@ from svp_jax.face.parsers import (
     read_description,
     resize_maps,
 )
+from svp_jax.model_files import look_up_model
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def test_channel_order_matters(models, shared, tmp_path):
             r"std is \[1.0, 1.0, 0.0\], allowed are .*above 0",
         ),
         ({"treshold": 0.4}, r"parser\.yaml: unknown key treshold; did you mean threshold\?"),
-        ({"licence": "MIT"}, "unknown key licence; known keys: model, input, activation, threshold, classes"),
+        ({"licence": "MIT"}, "unknown key licence; known: model, input, activation, threshold, classes"),
         (
             {"input": {"width": 512, "height": 512, "chanels": "bgr"}},
             r"parser\.yaml: unknown key input\.chanels; did you mean input\.channels\?",
         ),
-        ({"input": {"width": 512, "height": 512, 7: 1}}, r"unknown key input\.7; known keys: width, height, channels"),
+        ({"input": {"width": 512, "height": 512, 7: 1}}, r"unknown key input\.7; known: width, height, channels"),
         ({"input": [512, 512]}, r"input must hold `key: value` lines, found \[512, 512\]"),
     ],
 )

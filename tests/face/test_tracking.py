@@ -79,7 +79,7 @@ def test_real_tracking_agrees_with_the_documented_measurements(shared):
 def test_missing_model_says_what_to_download(tmp_path, monkeypatch):
     monkeypatch.setenv("SVP_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    message = r"face_landmarker\.task.*storage\.googleapis\.com.*SVP_MODELS"
+    message = r"face_landmarker\.task.*svp assets --fetch face_landmarker\.task.*SVP_MODELS"
     with pytest.raises(UserError, match=message), face_tracker():
         pass
     message = r"--face-landmarker .*no such model file"

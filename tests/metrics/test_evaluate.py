@@ -16,7 +16,7 @@ from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest, sha256_file, write_manifest
 from svp_jax.metrics import evaluate, mse, psnr, summary
 from svp_jax.metrics.baselines import (
-    avatar_vae_folder,
+    avatar_vae,
     condition_signatures,
     mean_training_frame,
     nearest_training_frames,
@@ -316,12 +316,13 @@ def test_the_vae_is_the_avatars_own_or_lies_where_the_render_found_the_base(avat
     moved = shutil.copytree(manifest["base"]["path"], tmp_path / "moved")
     render = {"avatar": str(avatar), "avatar_sha256": manifest["manifest_sha256"], "base": {"path": str(moved)}}
     render["settings"] = {"unet": "tuned"}
-    assert avatar_vae_folder(render) == moved / "vae"
+    assert avatar_vae(render).path.parent == moved / "vae"
     tuned = changed_copy(avatar, "avatar", tmp_path / "tuned", vae_tuned=True)
+    shutil.copytree(moved / "vae", tuned / "vae")
     sha256 = read_manifest(tuned, "avatar")["manifest_sha256"]
     render |= {"avatar": str(tuned), "avatar_sha256": sha256}
-    assert avatar_vae_folder(render) == tuned / "vae"
-    assert avatar_vae_folder(render | {"settings": {"unet": "base"}}) == moved / "vae"
+    assert avatar_vae(render).path.parent == tuned / "vae"
+    assert avatar_vae(render | {"settings": {"unet": "base"}}).path.parent == moved / "vae"
 
 
 def test_a_render_as_reference_is_paired_by_the_drivers_frames(capture, avatar, tmp_path):

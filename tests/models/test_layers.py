@@ -46,10 +46,11 @@ def test_attention_in_bfloat16_has_a_float32_softmax():
     assert np.abs(attend(q, k, v, heads=1).astype(jnp.float32) - exact).max() < 0.02
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention_is_the_same_on_every_backend(causal, monkeypatch):
+@pytest.mark.parametrize(("length", "causal"), [(9, False), (9, True), (1024, False), (1067, False), (1031, False)])
+def test_attention_is_the_same_on_every_backend(length, causal, monkeypatch):
+    """Whole, in blocks of 512 and of 97 queries, and where the length is prime."""
     rng = np.random.default_rng(0)
-    query, weight = (jnp.asarray(rng.standard_normal((2, 9, 12)), jnp.float32) for _ in range(2))
+    query, weight = (jnp.asarray(rng.standard_normal((2, length, 12)), jnp.float32) for _ in range(2))
     key, value = (jnp.asarray(rng.standard_normal((2, 9 if causal else 5, 12)), jnp.float32) for _ in range(2))
 
     def output_and_gradients():
@@ -63,7 +64,8 @@ def test_attention_is_the_same_on_every_backend(causal, monkeypatch):
     on_cpu = output_and_gradients()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for ours, other in zip(on_cpu, output_and_gradients(), strict=True):
-        np.testing.assert_allclose(ours, other, atol=2e-6)
+        # Gradients of keys and values are sums over all queries.
+        np.testing.assert_allclose(ours, other, atol=2e-6 * max(1, np.abs(np.asarray(other)).max()))
 
 
 def test_parameters_start_as_in_pytorch_inside_jit_and_outside():

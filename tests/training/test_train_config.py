@@ -41,7 +41,7 @@ def test_values_and_defaults(tmp_path):
     [
         ("batchsize: 2", r"config\.yaml: unknown key batchsize; did you mean batch_size\?"),
         ("details:\n  step: 2", r"unknown key details\.step; did you mean details\.steps\?"),
-        ("zzz: 2", "unknown key zzz; known keys: outlines, details, vae"),
+        ("zzz: 2", "unknown key zzz; known: outlines, details, vae"),
         ("batch_size: two", "batch_size must be int, found 'two'"),
         ("batch_size: 2.5", "batch_size must be int, found 2.5"),
         ("batch_size: true", "batch_size must be int, found True"),

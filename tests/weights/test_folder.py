@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_reference as reference
+from factories import file_size_limit
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 from torch_reference import difference, diffusers, to_torch, torch
@@ -129,17 +130,11 @@ def test_what_is_not_finite_is_refused(folders, tmp_path, value):
     assert not (tmp_path / "out").exists()
 
 
-def test_failed_write_keeps_the_old_file_and_leaves_no_other(folders, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(folders, tmp_path):
     model = svp_jax.load_model(folders["text"][0])
     svp_jax.save_model(model, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def full_disk(tensors, path, metadata):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("svp_jax.weights.folder.save_file", full_disk)
-    with pytest.raises(UserError, match="No space left"):
+    with file_size_limit(20_000), pytest.raises(UserError, match="File too large"):
         svp_jax.save_model(model, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -186,7 +181,7 @@ def test_every_kind_of_misfit_is_named_in_one_line(vae_folder):
         "missing tensors: encoder.mid_block.resnets.1.conv2.weight, quant_conv.bias; "
         "doubled tensors: decoder.mid_block.attentions.0.query.bias and decoder.mid_block.attentions.0.to_q.bias; "
         "misshapen tensors: encoder.conv_in.weight is [3, 3, 3, 16], not [16, 3, 3, 3]; "
-        "tensors that are not floating point: decoder.conv_out.bias is I32"
+        "tensors that are not floating point: decoder.conv_out.bias is int32"
     )
 
 
