@@ -20,7 +20,7 @@ from svp_jax.weights.component import NETWORKS, Component
 from svp_jax.weights.exported import AVATAR_TEXT
 from svp_jax.weights.folder import open_model, write_model
 from svp_jax.weights.single_file import Prediction, open_single_file, write_single_file
-from svp_jax.weights.target import SINGLE_FILE, check_target, new_folder
+from svp_jax.weights.target import SINGLE_FILE, check_target, made_parents, new_folder
 from svp_jax.weights.tokenizer import find_vocabulary, load_tokenizer, write_tokenizer
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": jnp.bfloat16}
@@ -117,7 +117,8 @@ def convert(
     record |= {"dtype": dtype, "vae": None if vae is None else str(vae)}
     if to_file:
         texts = {RECORD_TEXT: json.dumps(record), **opened.texts}
-        write_single_file(target, components, opened.scheduler, texts, bare)
+        with made_parents(target):
+            write_single_file(target, components, opened.scheduler, texts, bare)
         return opened.recognised
     with new_folder(target) as folder:
         if len(components) == 1:

@@ -32,8 +32,9 @@ class SingleFile:
     """What a single file holds, unread.
 
     `components` are by the name of their folder in diffusers' layout. `scheduler` is the content of a
-    scheduler_config.json, None of single networks. `family` is None of a VAE alone. `ema` says
-    which of a UNet's weights were taken where the file holds both, else None. `texts` are those of its header.
+    scheduler_config.json, None of single networks. `family` is None of a VAE alone. `ema` says which of a UNet's
+    weights were taken where the file holds both, else None. `texts` are those of its header, `description` what it was
+    recognised as, in words.
     """
 
     path: Path
@@ -71,7 +72,7 @@ def open_single_file(path: Path, ema: bool = False, prediction: Prediction | Non
         parts["unet"] = Part(parts["unet"].naming, average)
     try:
         known = _own_configs(texts)
-        family = _family(parts, known, path)
+        family = _family(parts, known)
         scheduler, how = _scheduler(parts, family, texts, tensors, prediction)
         configs = {name: known.get(name) or _config(name, part, family, scheduler) for name, part in parts.items()}
     except UserError as error:
@@ -101,12 +102,12 @@ def header(texts: Mapping[str, str], name: str) -> dict[str, Any]:
 def _own_configs(texts: Mapping[str, str]) -> dict[str, Any]:
     """The configs that a file which was written here has in its header."""
     configs = header(texts, CONFIGS)
-    if any(name not in NETWORKS or not isinstance(json, dict) for name, json in configs.items()):
+    if any(name not in NETWORKS or not isinstance(config, dict) for name, config in configs.items()):
         raise UserError(f"the text {CONFIGS} in its header was edited; convert the weights again")
-    return {name: NETWORKS[name][1].from_json(json) for name, json in configs.items()}
+    return {name: NETWORKS[name][1].from_json(config) for name, config in configs.items()}
 
 
-def _family(parts: Mapping[str, Part], known: Mapping[str, Any], path: Path) -> Family | None:
+def _family(parts: Mapping[str, Part], known: Mapping[str, Any]) -> Family | None:
     """From the file's own configs, else from the tensors; None of a VAE alone, which both families share."""
     for name in parts.keys() - known.keys():
         if parts[name].naming == "diffusers" and name != "text_encoder":
@@ -215,7 +216,6 @@ def write_single_file(
     if scheduler is not None:
         header[SCHEDULER_TEXT] = json.dumps(scheduler)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_safetensors(path, tensors, header)
     except OSError as error:
         raise UserError(f"{path}: cannot write it ({error.strerror or error}); free space or choose another") from None

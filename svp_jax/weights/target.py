@@ -26,6 +26,27 @@ def check_target(target: Path) -> None:
 
 
 @contextlib.contextmanager
+def made_parents(target: Path) -> Iterator[None]:
+    """Makes the folders above `target`; with an error those that it made disappear again.
+
+    Raises:
+        UserError: they cannot be made.
+    """
+    missing = [folder for folder in target.absolute().parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write there ({error.strerror}); choose another target") from None
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` that becomes `target` at the end, and disappears with an error.
 
@@ -35,13 +56,14 @@ def new_folder(target: Path) -> Iterator[Path]:
     partial = partial_folder(target)
     if partial.exists():
         raise UserError(f"{partial} is in the way, of a conversion that was interrupted; remove it")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{target}: cannot write there ({error.strerror}); choose another target") from None
-    try:
-        yield partial
-        partial.replace(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with made_parents(target):
+        try:
+            partial.mkdir()
+        except OSError as error:
+            raise UserError(f"{target}: cannot write there ({error.strerror}); choose another target") from None
+        try:
+            yield partial
+            partial.replace(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise

@@ -344,10 +344,10 @@ def test_what_float16_cannot_hold_is_named(own_base, tmp_path):
 
 
 def test_a_disk_that_fills_up_leaves_no_target(own_base, tmp_path):
-    for target in ("out", "out.safetensors"):
+    for target in ("out", "out.safetensors", "new/folder/out", "new/folder/out.safetensors"):
         with file_size_limit(50_000), pytest.raises(UserError, match="File too large"):
             convert(own_base, tmp_path / target)
-        assert not (tmp_path / target).exists() and not list(tmp_path.glob("out*"))
+        assert {path.name for path in tmp_path.iterdir()} == {"own_base"}
 
 
 def test_what_is_in_the_way_or_does_not_go_together(own_base, vocabulary, tmp_path):
