@@ -25,11 +25,12 @@ from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
 from svp_jax.rendering.writer import CAPTION_HEIGHT
-from svp_jax.weights import avatar as weights_avatar
 from svp_jax.weights import base as weights_base
+from svp_jax.weights import folder as weights_folder
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import load_base
-from svp_jax.weights.folder import load_model, save_model
+from svp_jax.weights.component import instantiate
+from svp_jax.weights.folder import save_model
 
 FAST = {"steps": 2, "frames": "all", "chunk": 3}
 
@@ -229,12 +230,13 @@ def test_the_steps_are_those_of_the_avatars_previews_where_not_given(run, usual)
 def test_only_the_networks_that_are_needed_are_opened(avatar_folder, monkeypatch):
     loaded = []
 
-    def noted(folder):
+    def noted(component, *dtype):
+        folder = component.path.parent
         loaded.append(f"{folder.parent.name}/{folder.name}")
-        return load_model(folder)
+        return instantiate(component, *dtype)
 
-    for module in (weights_avatar, weights_base):
-        monkeypatch.setattr(module, "load_model", noted)
+    for module in (weights_folder, weights_base):
+        monkeypatch.setattr(module, "instantiate", noted)
     for settings, needed in (
         ({"stage": "outlines"}, ["outlines/controlnet", "outlines/unet"]),
         ({"maps": "driver"}, ["details/controlnet", "details/unet"]),
@@ -351,7 +353,8 @@ class TestErrors:
         avatar = shutil.copytree(avatar_folder, tmp_path / "avatar")
         weights = avatar / "details" / "unet" / "diffusion_pytorch_model.safetensors"
         tensors = load_file(weights)
-        tensors["conv_out.bias"] = tensors["conv_out.bias"] + np.float32(np.nan)
+        # Finite, or they could not be loaded; what they make is not.
+        tensors["conv_out.bias"] = tensors["conv_out.bias"] + np.float32(3e38)
         save_file(tensors, weights)
         message = "the details stage gives numbers that are not finite at frame 1 of the driver"
         self.fails(avatar, driver_folder, tmp_path / "out", message)
