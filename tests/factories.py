@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import resource
 from fractions import Fraction
@@ -30,7 +31,7 @@ from svp_jax.models import (
 )
 from svp_jax.training.config import TrainConfig
 from svp_jax.weights.avatar import part_hashes
-from svp_jax.weights.base import load_base
+from svp_jax.weights.base import open_base
 from svp_jax.weights.folder import save_model
 
 ENCODER = {
@@ -101,7 +102,7 @@ def make_tokenizer(folder: Path) -> Path:
 
 def random_model(model_class: type, config, rng: np.random.Generator, gain: float = 1.0) -> nnx.Module:
     """A model whose every parameter is random, zero convolutions too: so that all of it has an effect."""
-    structure, state = nnx.split(nnx.eval_shape(lambda: model_class(config, rngs=nnx.Rngs(0))))
+    structure, state = _structure(model_class, config)
 
     def draw(path, leaf):
         # Kernels keep the size of what passes; biases are small, or they would drown it.
@@ -110,6 +111,12 @@ def random_model(model_class: type, config, rng: np.random.Generator, gain: floa
         return jnp.asarray(values + ("scale" in jax.tree_util.keystr(path)), jnp.float32)
 
     return nnx.merge(structure, jax.tree_util.tree_map_with_path(draw, state))
+
+
+@functools.cache
+def _structure(model_class: type, config) -> tuple[nnx.GraphDef, nnx.State]:
+    """A model without numbers; half a second each, and tests ask for the same few."""
+    return nnx.split(nnx.eval_shape(lambda: model_class(config, rngs=nnx.Rngs(0))))
 
 
 def make_base(folder: Path, seed: int = 0) -> Path:
@@ -155,7 +162,7 @@ def make_avatar(
         if not locked:
             save_model(random_model(UNet, UNetConfig.from_json(UNET), rng), folder / name / "unet")
     body = {
-        "base": {"path": str(base), "sha256": load_base(base).sha256},
+        "base": {"path": str(base), "sha256": open_base(base).sha256()},
         "capture": {
             "path": "capture",
             "manifest_sha256": "0" * 64,
