@@ -13,7 +13,7 @@ from svp_jax.errors import UserError
 from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
 from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
-from svp_jax.weights.base import TINY_BASE, load_base, networks_of
+from svp_jax.weights.base import base_path, load_base, networks_of
 from svp_jax.weights.folder import load_model
 from svp_jax.weights.single_file import open_single_file
 from svp_jax.weights.tensors import check_finite
@@ -31,7 +31,7 @@ def inspect(path: Path) -> list[str]:
     Raises:
         UserError: `path` is none of the folders that this program knows, and no file.
     """
-    path = TINY_BASE if str(path) == "tiny" else Path(path)
+    path = base_path(path)
     if path.is_file():
         return _inspect_file(path)
     kind = _kind(path)

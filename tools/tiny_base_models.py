@@ -11,6 +11,8 @@ from transformers import CLIPTokenizer
 from svp_jax.capture.synthetic.looks import vocabulary
 from svp_jax.models import VAE, ControlNet, TextEncoder, TextEncoderConfig, UNet, UNetConfig, VAEConfig
 from svp_jax.models.controlnet import controlnet_from_unet
+from svp_jax.weights import families
+from svp_jax.weights.convert import model_index
 
 TEXT_WIDTH = 64
 # Every head has 32 channels, as in SD 2: attention over 1024 pixels costs by the head on a CPU.
@@ -42,31 +44,12 @@ TEXT = {
 }
 # v prediction, zero terminal SNR and trailing steps (arXiv 2305.08891): a small network trained for an hour cannot
 # recover colours from an epsilon at the noisiest steps, and renders need few steps.
-SCHEDULER = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
+SCHEDULER = families.SCHEDULER | {
     "prediction_type": "v_prediction",
     "timestep_spacing": "trailing",
     "rescale_betas_zero_snr": True,
 }
-MODEL_INDEX = {
-    "_class_name": "StableDiffusionControlNetPipeline",
-    "feature_extractor": [None, None],
-    "safety_checker": [None, None],
-    "requires_safety_checker": False,
-    "controlnet": ["diffusers", "ControlNetModel"],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+MODEL_INDEX = model_index(has_controlnet=True)
 
 
 def make_tokenizer(folder: Path, extra_words: Sequence[str]) -> CLIPTokenizer:

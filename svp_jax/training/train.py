@@ -32,7 +32,7 @@ from svp_jax.training.trainable import stage_rules
 from svp_jax.training.vae_tuning import person_vae
 from svp_jax.training.views import MOVED_PROMPT, Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
-from svp_jax.weights.base import TINY_BASE, Base, encode_prompts, load_base
+from svp_jax.weights.base import TINY_BASE, Base, base_name, encode_prompts, load_base
 from svp_jax.weights.folder import save_model
 
 MIN_FRAMES = 8
@@ -72,7 +72,7 @@ def train(
     opened = load_base(base)
     _check_before_start(opened, config, names)
     run = {
-        "base": {"path": base if base == "tiny" else str(Path(base).absolute()), "sha256": opened.sha256},
+        "base": {"path": base_name(base), "sha256": opened.sha256},
         "capture": {
             "path": str(Path(capture_folder).resolve()),
             "manifest_sha256": capture.manifest["manifest_sha256"],

@@ -28,7 +28,7 @@ TINY_BASE = Path(__file__).parent.parent / "assets" / "tiny_base"
 NEEDED = ("unet", "vae", "text_encoder")
 # A base may bring one, as a saved StableDiffusionControlNetPipeline does.
 CONTROLNET = "controlnet"
-ALL = (*NEEDED, CONTROLNET)
+ALL = tuple(NETWORKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +106,23 @@ def _scheduler_config(files: BaseFiles) -> SchedulerConfig:
         raise UserError(f"{files.path}: {error}") from None
 
 
+def base_path(base: str | Path) -> Path:
+    """Where a base lies that is given by its path or as "tiny"."""
+    return TINY_BASE if str(base) == "tiny" else Path(base)
+
+
+def base_name(base: str | Path) -> str:
+    """How a manifest names a base: "tiny", which lies where the program does, or a path from the root."""
+    return "tiny" if str(base) == "tiny" else str(Path(base).absolute())
+
+
 def open_base(base: str | Path, variant: str | None = None) -> BaseFiles:
     """A base with its networks unread; UserError where it is none, as `load_base`.
 
     Args:
         variant: of a folder, the weight files with this tag ("fp16", "non_ema"), of those networks that have one.
     """
-    path = TINY_BASE if str(base) == "tiny" else Path(base)
+    path = base_path(base)
     if path.is_file():
         return _open_file(path)
     if not path.is_dir():

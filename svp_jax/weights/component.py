@@ -53,13 +53,11 @@ class Component:
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + int(np.prod(tensor.shape))
         return max(sizes, key=sizes.__getitem__)
 
-    def cast(self, dtype: np.dtype | None) -> "Component":
-        """The same with all numbers as `dtype`; None leaves them as they are.
+    def cast(self, dtype: np.dtype) -> "Component":
+        """The same with all numbers as `dtype`.
 
         Reading raises UserError where a number is too large for `dtype`, by the tensor's name.
         """
-        if dtype is None:
-            return self
         return replace(
             self, tensors={name: _cast(t, np.dtype(dtype), name, self.path) for name, t in self.tensors.items()}
         )
@@ -142,7 +140,7 @@ def instantiate(component: Component, dtype=jnp.float32) -> Model:
     Raises:
         UserError: a tensor holds numbers that are not finite, by name.
     """
-    graphdef, parameters = _structure(component.model_class, component.config, dtype)
+    graphdef, abstract = _structure(component.model_class, component.config, dtype)
     table = tensor_specs(component.model_class, component.config)
 
     def read(name: str) -> jax.Array:
@@ -152,10 +150,10 @@ def instantiate(component: Component, dtype=jnp.float32) -> Model:
 
     # Turning a billion numbers around is what takes the time; NumPy lets other threads run meanwhile.
     with ThreadPoolExecutor() as pool:
-        for name, array in zip(table, pool.map(read, table), strict=True):
-            path = table[name].path
-            parameters[path] = parameters[path].replace(array)
-    return nnx.merge(graphdef, nnx.from_flat_state(list(parameters.items())))
+        arrays = dict(zip((spec.path for spec in table.values()), pool.map(read, table), strict=True))
+    return nnx.merge(
+        graphdef, nnx.from_flat_state([(path, leaf.replace(arrays[path])) for path, leaf in abstract.items()])
+    )
 
 
 def component_of(model: Model, path: Path) -> Component:
@@ -172,8 +170,9 @@ def component_of(model: Model, path: Path) -> Component:
     return Component(type(model), model.config, {name: lazy(tensor) for name, tensor in table.items()}, path)
 
 
-def _structure(model_class: type[Model], config: Any, dtype) -> tuple[nnx.GraphDef, dict[tuple, Any]]:
-    """The network without numbers, and its parameters' shapes by path."""
+@functools.lru_cache(maxsize=32)
+def _structure(model_class: type[Model], config: Any, dtype) -> tuple[nnx.GraphDef, Mapping[tuple, Any]]:
+    """The network without numbers, and its parameters' shapes by path; tracing takes about a second."""
     abstract = nnx.eval_shape(lambda: model_class(config, rngs=_OneKey(), dtype=dtype))
     graphdef, state = nnx.split(abstract)
     return graphdef, dict(nnx.to_flat_state(state))

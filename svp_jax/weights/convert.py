@@ -215,10 +215,10 @@ def _write_base(source: Source, components: Mapping[str, Component], folder: Pat
         write_model(component, folder / name)
     (folder / "scheduler").mkdir()
     write_json(folder / "scheduler" / "scheduler_config.json", dict(source.scheduler))
-    write_json(folder / "model_index.json", _model_index(CONTROLNET in components))
+    write_json(folder / "model_index.json", model_index(CONTROLNET in components))
 
 
-def _model_index(has_controlnet: bool) -> dict[str, Any]:
+def model_index(has_controlnet: bool) -> dict[str, Any]:
     """The model_index.json with which diffusers opens a folder as one of its pipelines."""
     parts = {
         "unet": ["diffusers", "UNet2DConditionModel"],

@@ -10,29 +10,19 @@ import numpy as np
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import write_json
-from svp_jax.models import (
-    VAE,
-    ControlNet,
-    ControlNetConfig,
-    TextEncoder,
-    TextEncoderConfig,
-    UNet,
-    UNetConfig,
-    VAEConfig,
-)
-from svp_jax.weights.component import Component, Model, checked_component, component_of, instantiate
+from svp_jax.weights.component import NETWORKS, Component, Model, checked_component, component_of, instantiate
 from svp_jax.weights.pickles import open_pickle
 from svp_jax.weights.tensors import Tensors, open_safetensors, open_sharded, write_safetensors
 
-# Class named in config.json -> our class, its config, its weight file without suffix.
+# Class named in config.json -> the network's name, its weight file without suffix.
 _DIFFUSERS_STEM, _TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
 _CLASSES = {
-    "UNet2DConditionModel": (UNet, UNetConfig, _DIFFUSERS_STEM),
-    "ControlNetModel": (ControlNet, ControlNetConfig, _DIFFUSERS_STEM),
-    "AutoencoderKL": (VAE, VAEConfig, _DIFFUSERS_STEM),
-    "CLIPTextModel": (TextEncoder, TextEncoderConfig, _TRANSFORMERS_STEM),
+    "UNet2DConditionModel": ("unet", _DIFFUSERS_STEM),
+    "ControlNetModel": ("controlnet", _DIFFUSERS_STEM),
+    "AutoencoderKL": ("vae", _DIFFUSERS_STEM),
+    "CLIPTextModel": ("text_encoder", _TRANSFORMERS_STEM),
 }
-_STEMS = {model_class: stem for model_class, _, stem in _CLASSES.values()}
+_STEMS = {NETWORKS[name][0]: stem for name, stem in _CLASSES.values()}
 # Of the weights of one kind that a folder may hold, the first in this order is taken. "non_ema" holds a UNet's last
 # weights, the plain file their running average.
 _VARIANTS = ("", ".fp16", ".non_ema")
@@ -115,7 +105,7 @@ def write_model(component: Component, folder: str | Path) -> None:
 def read_config(folder: Path) -> tuple[type[Model], Any]:
     """The class of the model in `folder` and its config, without its weights; UserError as `load_model`."""
     class_name, content = _read_config(folder / "config.json")
-    model_class, config_class, _ = _CLASSES[class_name]
+    model_class, config_class = NETWORKS[_CLASSES[class_name][0]]
     try:
         return model_class, config_class.from_json(content)
     except UserError as error:

@@ -66,7 +66,7 @@ def places(model_class: type, config: Any, shapes: Mapping[str, tuple[int, ...]]
         open_clip: a text encoder is kept as OpenCLIP does (SD 2.x), else as CLIP does (SD 1.x).
     """
     if model_class is TextEncoder:
-        one = _open_clip_place if open_clip else _clip_place
+        one = _open_clip_place if open_clip else Place
         return {name: one(name, shape) for name, shape in shapes.items()}
     if model_class is VAE:
         modules, parts = _vae_modules(config), _VAE_PARTS
@@ -139,7 +139,7 @@ def _control_modules(config: ControlNetConfig) -> dict[str, str]:
 def _vae_modules(config: VAEConfig) -> dict[str, str]:
     levels = len(config.block_out_channels)
     modules = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
-    for half, way, resize, layers in (("encoder", "down", "down", 0), ("decoder", "up", "up", 1)):
+    for half, way, more in (("encoder", "down", 0), ("decoder", "up", 1)):
         modules |= {
             f"{half}.conv_in": f"{half}.conv_in",
             f"{half}.mid_block.resnets.0": f"{half}.mid.block_1",
@@ -152,14 +152,10 @@ def _vae_modules(config: VAEConfig) -> dict[str, str]:
             # The original code counts the decoder's levels from full resolution down, as the encoder's.
             theirs = level if half == "encoder" else levels - 1 - level
             ours, original = f"{half}.{way}_blocks.{level}", f"{half}.{way}.{theirs}"
-            for layer in range(config.layers_per_block + layers):
+            for layer in range(config.layers_per_block + more):
                 modules[f"{ours}.resnets.{layer}"] = f"{original}.block.{layer}"
-            modules[f"{ours}.{resize}samplers.0.conv"] = f"{original}.{resize}sample.conv"
+            modules[f"{ours}.{way}samplers.0.conv"] = f"{original}.{way}sample.conv"
     return modules
-
-
-def _clip_place(name: str, shape: tuple[int, ...]) -> Place:
-    return Place(name, shape)
 
 
 def _open_clip_place(name: str, shape: tuple[int, ...]) -> Place:

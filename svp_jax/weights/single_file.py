@@ -208,14 +208,14 @@ def write_single_file(
         # A VAE alone has no prefix in any published file, a ControlNet alone may have none.
         prefix = "" if bare or components.keys() == {"vae"} else prefix_of(name, open_clip)
         tensors |= {prefix + key: tensor for key, tensor in to_original(component.tensors, located).items()}
-    header = {
+    all_texts = {
         "format": "pt",
         CONFIGS: json.dumps({name: c.config.to_json() for name, c in components.items()}),
         **texts,
     }
     if scheduler is not None:
-        header[SCHEDULER_TEXT] = json.dumps(scheduler)
+        all_texts[SCHEDULER_TEXT] = json.dumps(scheduler)
     try:
-        write_safetensors(path, tensors, header)
+        write_safetensors(path, tensors, all_texts)
     except OSError as error:
         raise UserError(f"{path}: cannot write it ({error.strerror or error}); free space or choose another") from None

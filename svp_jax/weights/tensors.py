@@ -146,14 +146,18 @@ def write_safetensors(path: Path, tensors: Tensors, texts: Mapping[str, str]) ->
             value = tensors[name].read()
             if value.shape != tensors[name].shape or value.dtype != tensors[name].dtype:
                 raise ValueError(f"{name} reads as {value.dtype} {value.shape}, not as it was announced")
-            if value.dtype in FLOATS and not np.isfinite(value).all():
+            if not _is_finite(value):
                 raise UserError(f"{name} holds numbers that are not finite; {path.name} was not written")
             file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
+def _is_finite(value: np.ndarray) -> bool:
+    return value.dtype not in FLOATS or bool(np.isfinite(value).all())
+
+
 def check_finite(value: np.ndarray, name: str, path: Path) -> None:
     """UserError where the tensor `name` of `path` holds numbers that are not finite."""
-    if value.dtype in FLOATS and not np.isfinite(value).all():
+    if not _is_finite(value):
         raise UserError(
             f"{path}: {name} holds numbers that are not finite; it cannot be used, make or download it again"
         )

@@ -13,7 +13,7 @@ from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
 from svp_jax.manifest import CHECKSUM, body_of, write_manifest
 from svp_jax.weights.avatar import open_avatar, part_hashes, stage_networks
-from svp_jax.weights.base import BaseFiles, encoder_shape, open_base
+from svp_jax.weights.base import BaseFiles, base_name, encoder_shape, open_base
 from svp_jax.weights.component import Component
 from svp_jax.weights.folder import write_model
 from svp_jax.weights.target import check_target, new_folder
@@ -66,7 +66,7 @@ def transfer(old_base: str | Path, new_base: str | Path, avatar: Path, target: P
             write_model(networks["vae"], folder / "vae")
         body = body_of(manifest)
         body["transferred"] = {"from": manifest["base"], "avatar_sha256": manifest[CHECKSUM], "unet": unet}
-        body["base"] = {"path": _named(new_base), "sha256": new.sha256()}
+        body["base"] = {"path": base_name(new_base), "sha256": new.sha256()}
         write_manifest(folder, "avatar", body | {"stages": stages, "files": part_hashes(folder)})
     return target
 
@@ -83,7 +83,3 @@ def moved(network: Component, old: BaseFiles, new: BaseFiles) -> Component:
         return tensor.map(change) if name in before else tensor
 
     return replace(network, tensors={name: added(name, tensor) for name, tensor in network.tensors.items()})
-
-
-def _named(base: str | Path) -> str:
-    return "tiny" if str(base) == "tiny" else str(Path(base).absolute())
