@@ -1,15 +1,13 @@
-"""A z-buffered triangle rasterizer in NumPy: no loop over triangles, the same picture every time.
+"""A z-buffered triangle rasterizer in NumPy: the same picture every time, no cracks, nothing drawn twice (`spans`).
 
-Each triangle is cut into pixel rows and each row into one span of pixels. A span's end is computed from the
-edge alone, from its upper vertex downwards, so two triangles that share an edge agree on it to the last bit: a
-pixel centre on or near that edge belongs to exactly one of them (no cracks, nothing drawn twice).
+Depth and attributes change linearly over the picture (a parallel projection).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-_NEAREST = np.int64(np.iinfo(np.int64).max)
+from svp_jax.face.spans import nearest
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,36 @@ class Fragments:
     depth: np.ndarray
 
 
+@dataclass(frozen=True)
+class Hits:
+    """`Fragments` of the n pixels where there is a triangle.
+
+    Attributes:
+        pixel: int64 [n], flat indices, ascending.
+        triangle: int64 [n].
+        barycentric: float32 [3,n].
+        depth: float32 [n].
+    """
+
+    pixel: np.ndarray
+    triangle: np.ndarray
+    barycentric: np.ndarray
+    depth: np.ndarray
+
+    def fragments(self, height: int, width: int) -> Fragments:
+        """The same over the whole picture."""
+        triangle = np.full(height * width, -1, np.int32)
+        triangle[self.pixel] = self.triangle
+        barycentric = np.zeros((height * width, 3), np.float32)
+        for k, weight in enumerate(self.barycentric):
+            barycentric[self.pixel, k] = weight
+        depth = np.full(height * width, np.inf, np.float32)
+        depth[self.pixel] = self.depth
+        return Fragments(
+            triangle.reshape(height, width), barycentric.reshape(height, width, 3), depth.reshape(height, width)
+        )
+
+
 def rasterize(vertices: np.ndarray, triangles: np.ndarray, height: int, width: int) -> Fragments:
     """Finds the nearest triangle at the centre of every pixel.
 
@@ -38,30 +66,8 @@ def rasterize(vertices: np.ndarray, triangles: np.ndarray, height: int, width: i
     Raises:
         ValueError: misshapen arrays, an index out of range or an empty picture.
     """
-    vertices, triangles = _checked(vertices, triangles)
-    if height < 1 or width < 1:
-        raise ValueError(f"height and width must be positive, got {height} and {width}")
-    corners = vertices[triangles]
-    planes = _planes(corners)
-    kept = np.flatnonzero(planes.valid)
-    buffer = np.full(height * width, _NEAREST)
-    triangle, pixel, depth = _spans(corners[kept], planes, kept, height, width)
-    # One integer per candidate, ordered by depth and then by triangle, so that ties are settled by the index.
-    np.minimum.at(buffer, pixel, (_sortable(depth) << 32) | triangle)
-
-    covered = np.flatnonzero(buffer != _NEAREST)
-    seen = (buffer[covered] & 0xFFFFFFFF).astype(np.int32)
-    weights = planes.barycentric(seen, covered % width + 0.5, covered // width + 0.5)
-    index = np.full(height * width, -1, np.int32)
-    index[covered] = seen
-    barycentric = np.zeros((height * width, 3), np.float32)
-    barycentric[covered] = weights
-    surface = np.full(height * width, np.inf, np.float32)
-    depths = vertices[triangles[seen], 2]
-    surface[covered] = weights[:, 0] * depths[:, 0] + weights[:, 1] * depths[:, 1] + weights[:, 2] * depths[:, 2]
-    return Fragments(
-        index.reshape(height, width), barycentric.reshape(height, width, 3), surface.reshape(height, width)
-    )
+    vertices, corners = checked(vertices, triangles, height, width)
+    return _hits(vertices, corners, height, width).fragments(height, width)
 
 
 def interpolate(fragments: Fragments, attributes: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -97,24 +103,20 @@ def gather(
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Unit normals [V,3]: mean of the adjacent faces' (b-a) x (c-a), weighted by area; 0 where undefined."""
-    vertices, triangles = _checked(vertices, triangles)
-    a, b, c = vertices[triangles[:, 0]], vertices[triangles[:, 1]], vertices[triangles[:, 2]]
-    u, v = b - a, c - a
-    face = np.stack(
-        [
-            u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1],
-            u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2],
-            u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0],
-        ],
-        axis=1,
-    )
-    index = triangles.T.ravel()
-    total = np.stack(
-        [np.bincount(index, weights=np.tile(face[:, k], 3), minlength=len(vertices)) for k in range(3)],
-        axis=1,
-    )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.divide(total, length, out=np.zeros_like(total), where=length > 1e-12)
+    vertices, corners = checked(vertices, triangles)
+    a, b, c = (vertices.T.take(corner, axis=1) for corner in corners)
+    index = corners.ravel()
+    total = np.empty((3, len(vertices)))
+    for k, face in enumerate(cross(b - a, c - a)):
+        total[k] = np.bincount(index, weights=np.tile(face, 3), minlength=len(vertices))
+    length = np.sqrt(total[0] * total[0] + total[1] * total[1] + total[2] * total[2])
+    unit = np.divide(total, length, out=np.zeros_like(total), where=length > 1e-12)
+    return np.ascontiguousarray(unit.T)
+
+
+def cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Cross products [3,n] of vectors [3,n]."""
+    return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]])
 
 
 def faces_viewer(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -133,102 +135,43 @@ def render_normals(
     Args:
         shown: bool [T], false for triangles that hide what is behind them and are black themselves.
     """
-    fragments = rasterize(vertices, triangles, height, width)
-    normals = interpolate(fragments, vertex_normals(vertices, triangles) * [1, -1, -1], triangles)
-    shown = np.broadcast_to(shown, len(triangles))[fragments.triangle]
-    return color_normals(normals, (fragments.triangle >= 0) & shown)
+    normals = vertex_normals(vertices, triangles) * [1, -1, -1]
+    vertices, corners = checked(vertices, triangles, height, width)
+    return paint_normals(_hits(vertices, corners, height, width), normals, corners, shown, height, width)
 
 
-def color_normals(normals: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Normals [..,3] (x right, y up, z to the viewer; any length) as uint8 colours, else black."""
-    length = np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
-    colors = np.rint((normals / length + 1) * 127.5).astype(np.uint8)
-    return colors * covered[..., None].astype(np.uint8)
+def paint_normals(
+    hits: Hits, normals: np.ndarray, corners: np.ndarray, shown: np.ndarray | bool, height: int, width: int
+) -> np.ndarray:
+    """`render_normals` from what is seen, vertex normals [V,3] (x right, y up, z to the viewer) and corners [3,T]."""
+    chosen = np.flatnonzero(np.broadcast_to(shown, corners.shape[1]).take(hits.triangle))
+    pixel, triangle = hits.pixel.take(chosen), hits.triangle.take(chosen)
+    weights = hits.barycentric.take(chosen, axis=1)
+    corners = corners.take(triangle, axis=1)
+    smooth = np.empty((3, len(pixel)), np.float32)
+    for values, out in zip(np.ascontiguousarray(normals.T, np.float32), smooth, strict=True):
+        np.multiply(values.take(corners[0]), weights[0], out=out)
+        for corner, weight in zip(corners[1:], weights[1:], strict=True):
+            part = values.take(corner)
+            part *= weight
+            out += part
+    picture = np.zeros((height * width, 3), np.uint8)
+    for k, color in enumerate(color_normals(smooth.T).T):
+        picture[pixel, k] = color
+    return picture.reshape(height, width, 3)
 
 
-@dataclass(frozen=True)
-class _Planes:
-    """Per triangle, the screen-space gradients of its barycentric weights 1 and 2, from corner 0."""
-
-    valid: np.ndarray
-    origin: np.ndarray  # [T,2]
-    first: np.ndarray  # [T,2] d weight 1 / d (x, y)
-    second: np.ndarray  # [T,2]
-
-    def barycentric(self, triangle: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        dx, dy = x - self.origin[triangle, 0], y - self.origin[triangle, 1]
-        one = dx * self.first[triangle, 0] + dy * self.first[triangle, 1]
-        two = dx * self.second[triangle, 0] + dy * self.second[triangle, 1]
-        weights = np.empty((len(triangle), 3), np.float32)
-        # The centre may lie outside a sliver by a rounding error that the sliver's gradients magnify.
-        for k, weight in enumerate((1 - one - two, one, two)):
-            np.maximum(weight, 0, out=weights[:, k], casting="same_kind")
-        total = weights[:, 0] + weights[:, 1] + weights[:, 2]
-        weights /= total[:, None]
-        return weights
+def color_normals(normals: np.ndarray) -> np.ndarray:
+    """Normals float [..,3] (x right, y up, z to the viewer; any length) as uint8 colours."""
+    x, y, z = np.moveaxis(normals, -1, 0)
+    length = np.maximum(np.sqrt(x * x + y * y + z * z), 1e-6)[..., None]
+    return np.rint((normals / length + 1) * 127.5).astype(np.uint8)
 
 
-def _planes(corners: np.ndarray) -> _Planes:
-    origin = corners[:, 0, :2]
-    p, q = corners[:, 1, :2] - origin, corners[:, 2, :2] - origin
-    with np.errstate(invalid="ignore"):
-        area = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
-        valid = (np.abs(area) > 1e-12) & np.isfinite(corners).all((1, 2))
-        inverse = np.divide(1.0, area, out=np.zeros_like(area), where=valid)[:, None]
-        first = np.stack([q[:, 1], -q[:, 0]], axis=1) * inverse
-        second = np.stack([-p[:, 1], p[:, 0]], axis=1) * inverse
-    return _Planes(valid, origin, first, second)
-
-
-def _spans(corners: np.ndarray, planes: _Planes, kept: np.ndarray, height: int, width: int):
-    """All candidates: (triangle int64 [n], flat pixel int64 [n], depth float32 [n])."""
-    order = np.argsort(corners[:, :, 1], axis=1, kind="stable")
-    x, y = (np.take_along_axis(corners[:, :, k], order, axis=1) for k in range(2))
-    top = np.clip(np.ceil(y[:, 0] - 0.5), 0, height).astype(np.int64)
-    bottom = np.clip(np.ceil(y[:, 2] - 0.5), 0, height).astype(np.int64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = np.stack([x[:, 2] - x[:, 0], x[:, 1] - x[:, 0], x[:, 2] - x[:, 1]], axis=1)
-        slopes /= np.stack([y[:, 2] - y[:, 0], y[:, 1] - y[:, 0], y[:, 2] - y[:, 1]], axis=1)
-    row_of, line = _ranges(top, bottom)
-    centre = line + 0.5
-    upper = centre < y[row_of, 1]
-    # An edge that is not horizontal starts from its upper vertex in every triangle that has it.
-    with np.errstate(invalid="ignore"):
-        long = x[row_of, 0] + (centre - y[row_of, 0]) * slopes[row_of, 0]
-        short = np.where(
-            upper,
-            x[row_of, 0] + (centre - y[row_of, 0]) * slopes[row_of, 1],
-            x[row_of, 1] + (centre - y[row_of, 1]) * slopes[row_of, 2],
-        )
-    left = np.clip(np.ceil(np.minimum(long, short) - 0.5), 0, width).astype(np.int64)
-    right = np.clip(np.ceil(np.maximum(long, short) - 0.5), 0, width).astype(np.int64)
-
-    depths = corners[:, :, 2]
-    gradient = planes.first[kept] * (depths[:, 1:2] - depths[:, :1])
-    gradient += planes.second[kept] * (depths[:, 2:] - depths[:, :1])
-    start = depths[:, 0] - (gradient * planes.origin[kept]).sum(1)
-    row_depth = start[row_of] + gradient[row_of, 1] * centre + gradient[row_of, 0] * 0.5
-    span, column = _ranges(left, right)
-    triangle = row_of[span]
-    depth = row_depth[span] + gradient[triangle, 0] * column
-    return kept[triangle], line[span] * width + column, depth.astype(np.float32)
-
-
-def _ranges(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Concatenated ranges: (index of the range, value) for every value of every [start, stop)."""
-    count = np.maximum(stop - start, 0)
-    owner = np.repeat(np.arange(len(count)), count)
-    first = np.cumsum(count) - count
-    return owner, np.arange(len(owner)) + (start - first)[owner]
-
-
-def _sortable(depth: np.ndarray) -> np.ndarray:
-    """float32 as int64 numbers in the same order."""
-    bits = depth.view(np.int32)
-    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
-
-
-def _checked(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(
+    vertices: np.ndarray, triangles: np.ndarray, height: int = 1, width: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """(vertices float64 [V,3], corners int64 [3,T]); ValueError as in `rasterize`."""
     vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles)
     if vertices.ndim != 2 or vertices.shape[1] != 3:
         raise ValueError(f"vertices must be [V,3], got {vertices.shape}")
@@ -236,4 +179,43 @@ def _checked(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, n
         raise ValueError(f"triangles must be int [T,3], got {triangles.dtype} {triangles.shape}")
     if triangles.size and (triangles.min() < 0 or triangles.max() >= len(vertices)):
         raise ValueError(f"triangles must index {len(vertices)} vertices, got {triangles.min()} to {triangles.max()}")
-    return vertices, triangles
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be positive, got {height} and {width}")
+    return vertices, np.ascontiguousarray(triangles.T, np.int64)
+
+
+def pixel_centres(pixel: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) of flat pixel indices."""
+    row = pixel // width
+    return pixel - row * width + 0.5, row + 0.5
+
+
+def normalized(*weights: np.ndarray) -> np.ndarray:
+    """Three barycentric weights [n] as float32 [3,n] without negative ones, sum 1."""
+    # The centre may lie outside a sliver by a rounding error that the sliver's gradients magnify.
+    result = np.stack([np.maximum(weight, 0) for weight in weights]).astype(np.float32)
+    result /= result[0] + result[1] + result[2]
+    return result
+
+
+def _hits(vertices: np.ndarray, corners: np.ndarray, height: int, width: int) -> Hits:
+    x, y, z = (coordinate.take(corners) for coordinate in np.ascontiguousarray(vertices.T))
+    with np.errstate(invalid="ignore"):
+        area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    finite = np.isfinite(vertices).all(1).take(corners).all(0)
+    kept = np.flatnonzero((np.abs(area) > 1e-12) & finite)
+    x, y, z = (coordinate.take(kept, axis=1) for coordinate in (x, y, z))
+    inverse = 1.0 / area.take(kept)
+    # The gradients of weights 1 and 2.
+    first = (y[2] - y[0]) * inverse, (x[0] - x[2]) * inverse
+    second = (y[0] - y[1]) * inverse, (x[1] - x[0]) * inverse
+    slope_x, slope_y = (one * (z[1] - z[0]) + two * (z[2] - z[0]) for one, two in zip(first, second, strict=True))
+    planes = np.stack([slope_x, slope_y, z[0] - (slope_x * x[0] + slope_y * y[0])])
+    pixel, seen = nearest(x, y, np.arange(len(kept)), planes, height, width)
+
+    centre_x, centre_y = pixel_centres(pixel, width)
+    dx, dy = centre_x - x[0].take(seen), centre_y - y[0].take(seen)
+    one, two = (dx * along.take(seen) + dy * down.take(seen) for along, down in (first, second))
+    weights = normalized(1 - one - two, one, two)
+    depth = weights[0] * z[0].take(seen) + weights[1] * z[1].take(seen) + weights[2] * z[2].take(seen)
+    return Hits(pixel, kept.take(seen), weights, depth.astype(np.float32))

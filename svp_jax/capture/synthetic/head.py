@@ -81,5 +81,5 @@ def _geometry(layer: Layer, seen: Fragments, canvas: Canvas) -> np.ndarray:
     shown = (canonical[:, 2] > 0.0) | (canonical[:, 1] > EAR_Y)
     shown &= canvas.iris[pixels, 2] == 0
     colors = np.zeros((canvas.side**2, 3), np.float32)
-    colors[pixels[shown]] = color_normals(normal[shown], np.ones(int(shown.sum()), bool))
+    colors[pixels[shown]] = color_normals(normal[shown])
     return quantize(shrink(colors, canvas))
