@@ -222,11 +222,14 @@ def _prepare_command() -> Callable[..., None]:
         """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
 
         Args:
-            video: any file that FFmpeg reads.
+            video: any file that FFmpeg reads; or a capture, to give it another --face-model.
             out: folder of the capture.
             options: how.
         """
-        from svp_jax.capture.prepare import prepare as run
+        if video.is_dir():
+            from svp_jax.capture.refit import refit as run
+        else:
+            from svp_jax.capture.prepare import prepare as run
 
         run(video, out, options)
         print(f"wrote the capture {out}")

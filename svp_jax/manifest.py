@@ -120,6 +120,11 @@ def sha256_folder(folder: Path) -> str:
     return total.hexdigest()
 
 
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of what a folder holds (`sha256_folder`)."""
+    return sha256_folder(path) if path.is_dir() else sha256_file(path)
+
+
 def partial_folder(out: Path) -> Path:
     """Where a result lies until it is finished: `OUT.partial` beside `OUT`."""
     # "." and ".." have no name of their own to add to.

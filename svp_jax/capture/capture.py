@@ -21,7 +21,7 @@ import numpy as np
 
 from svp_jax.capture.images import read_pngs, write_png
 from svp_jax.errors import UserError
-from svp_jax.manifest import parts, read_manifest, sha256_file, sha256_folder, write_manifest
+from svp_jax.manifest import content_sha256, parts, read_manifest, write_manifest
 
 MAPS = ("frames", "parsing", "geometry", "iris")
 TRACKING = "tracking.npz"
@@ -104,7 +104,7 @@ class Capture:
     def damaged_files(self) -> list[str]:
         """Names of the parts whose content differs from the hashes in the manifest (reads every file)."""
         files = self.manifest["files"].items()
-        return [name for name, digest in files if _digest(self.folder / name) != digest]
+        return [name for name, digest in files if content_sha256(self.folder / name) != digest]
 
     def _split(self, part: str) -> np.ndarray:
         start, stop = self.manifest["split"][part]
@@ -189,7 +189,7 @@ class CaptureWriter:
             "warnings": [],
             **info,
             "frame_rate": str(rate),
-            "files": {name: _digest(self.folder / name) for name in names},
+            "files": {name: content_sha256(self.folder / name) for name in names},
         }
         write_manifest(self.folder, "capture", body)
 
@@ -221,7 +221,3 @@ def _read_tracking(folder: Path) -> dict[str, np.ndarray]:
             return dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}); prepare the video again") from None
-
-
-def _digest(path: Path) -> str:
-    return sha256_folder(path) if path.is_dir() else sha256_file(path)

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from svp_jax.capture.capture import check_size
 from svp_jax.errors import UserError, outside
@@ -22,6 +23,11 @@ class PrepareOptions:
 
     size: int = 512
     """Width and height of the images, a multiple of 64."""
+    face_model: Literal["mediapipe", "ict", "flame"] = "mediapipe"
+    """Of the condition images, fitted to the tracking: MediaPipe's own mesh, ICT-FaceKit or FLAME."""
+    face_model_file: Path | None = None
+    """The file (or, of ICT-FaceKit, the repository's folder) of the face model; looked for where the other model files
+    are if not given."""
     face_landmarker: Path | None = None
     """MediaPipe's face_landmarker.task; looked for in $SVP_MODELS and ~/.cache/svp_jax if not given."""
     parser: str | None = None
@@ -46,6 +52,8 @@ class PrepareOptions:
 
     def __post_init__(self):
         check_size(self.size)
+        if self.face_model_file is not None and self.face_model == "mediapipe":
+            raise UserError("--face-model-file belongs to --face-model ict or flame; leave it out")
         for name, (low, high) in RANGES.items():
             if problem := outside(getattr(self, name), low, high):
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: {problem}")

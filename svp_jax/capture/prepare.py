@@ -1,5 +1,6 @@
 """From a video file to a capture: two passes over the video, so that memory does not grow with its length."""
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import numpy as np
 from svp_jax.capture.audio import UncopiedSound, copy_audio
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.crop import Crop, choose_crop
+from svp_jax.capture.face_fit import fit_face
+from svp_jax.capture.face_track import FACE, FaceTrack, draw_track, write_face_track
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
@@ -20,11 +23,14 @@ from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
+from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.model import FaceModel
+from svp_jax.face.morphable.tracked import video_camera
 from svp_jax.face.parsers import Parser, open_parser
 from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
 from svp_jax.face.smoothing import smooth_landmarks
 from svp_jax.face.tracking import LANDMARKER
-from svp_jax.manifest import check_output, sha256_file, staged_folder
+from svp_jax.manifest import check_output, content_sha256, sha256_file, staged_folder
 from svp_jax.model_files import find_model
 
 
@@ -40,6 +46,10 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
     check_output(out, "capture", options.force)
     source = open_video(video)
     landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
+    face_model, face_files = None, []
+    if options.face_model != "mediapipe":
+        face_files = [face_model_path(options.face_model, options.face_model_file)]
+        face_model = open_face_model(options.face_model, face_files[0])
     # The folder first: that it cannot be written is known before the long part.
     with open_parser(options.parser) as (name, parser, files), staged_folder(out, "capture", options.force) as folder:
         notes: list[str] = []
@@ -48,10 +58,10 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
         tracks = track(source, options.start, options.stop, landmarker)
         if source.damage:
             notes.append(source.damage)
-        models = {path.name: sha256_file(path) for path in (landmarker, *files)}
-        info = {"face_model": "mediapipe", "parser": name, "models": models, "warnings": notes}
+        models = {path.name: content_sha256(path) for path in (landmarker, *files, *face_files)}
+        info = {"face_model": options.face_model, "parser": name, "models": models, "warnings": notes}
         try:
-            _write_capture(folder, source, options, tracks, parser, info)
+            _write_capture(folder, source, options, tracks, parser, face_model, landmarker, info)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"--out {out}: cannot write ({reason}); free space or choose another folder") from None
@@ -59,7 +69,14 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
 
 
 def _write_capture(
-    folder: Path, source: Video, options: PrepareOptions, tracks: Tracks, parser: Parser | None, info: dict
+    folder: Path,
+    source: Video,
+    options: PrepareOptions,
+    tracks: Tracks,
+    parser: Parser | None,
+    face_model: FaceModel | None,
+    landmarker: Path,
+    info: dict,
 ) -> None:
     """The second pass and the files; `info` is for the manifest, its "warnings" are added to."""
     rate = options.rate or nominal_rate(tracks.times, source.frame_rate)
@@ -71,6 +88,18 @@ def _write_capture(
     landmarks = crop.points(smoothed)
     seconds = float(len(frame_map) / rate)
     quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds)
+    raw = crop.points(tracks.landmarks)
+    model, track, fit_quality = fit_face(
+        face_model,
+        landmarks,
+        raw,
+        tracks.blendshapes,
+        tuple(tracks.blendshape_names),
+        tracks.shot,
+        video_camera(source.width, source.height, crop.left, crop.top, options.size / crop.side),
+        landmarker,
+    )
+    quality |= fit_quality
     sentences = advice(quality)
     start = float(source.zero) + float(tracks.times[0])
     audio = folder / AUDIO
@@ -80,13 +109,15 @@ def _write_capture(
         heard = False
         _note(info["warnings"], str(reason))
     writer = CaptureWriter(folder, options.size)
-    frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser)
+    drawn = _drawn(model, track, landmarks, options.size)
+    frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser, drawn)
     _write_images(writer, frames, frame_map, len(tracks.times), rate, audio if heard else None)
+    write_face_track(folder / FACE, dataclasses.replace(track, parameters=track.parameters.frames(frame_map)))
     (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
     writer.finish(
         {
             "landmarks": landmarks[frame_map],
-            "landmarks_raw": crop.points(tracks.landmarks)[frame_map],
+            "landmarks_raw": raw[frame_map],
             "blendshapes": tracks.blendshapes[frame_map],
             "blendshape_names": np.array(tracks.blendshape_names),
             "pose": tracks.pose[frame_map],
@@ -133,20 +164,35 @@ def _write_images(
                 overlay.write(row)
 
 
+def _drawn(
+    model: FaceModel, track: FaceTrack, landmarks: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(geometry, iris map) of each source frame, of any content where there is no face."""
+    if model.name == "mediapipe":
+        # As it was tracked: nearer to the picture than any fit.
+        return ((render_geometry(points, size), iris_map(points, size)) for points in np.nan_to_num(landmarks))
+    return draw_track(model, track.parameters, track.camera, size)
+
+
 def _prepared_frames(
-    source: Video, options: PrepareOptions, shot: np.ndarray, landmarks: np.ndarray, crop: Crop, parser: Parser | None
+    source: Video,
+    options: PrepareOptions,
+    shot: np.ndarray,
+    landmarks: np.ndarray,
+    crop: Crop,
+    parser: Parser | None,
+    drawn: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray | None]]:
     """(number, (frame, parsing, geometry, iris), landmarks or None) of each source frame."""
     empty = np.zeros((options.size, options.size, 3), np.uint8)
     scored = _scored_frames(source, options, shot, landmarks, crop, parser)
     for number, image, scores in _smoothed_in_time(scored, shot):
+        geometry, iris = next(drawn)
         if scores is None:
             yield number, (image, empty, empty, empty), None
             continue
         points = landmarks[number]
-        parsing = colorize(parsing_labels(scores, points))
-        maps = (image, parsing, render_geometry(points, options.size), iris_map(points, options.size))
-        yield number, maps, points
+        yield number, (image, colorize(parsing_labels(scores, points)), geometry, iris), points
 
 
 def _scored_frames(

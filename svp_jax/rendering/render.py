@@ -18,10 +18,9 @@ from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize, decode
 from svp_jax.manifest import (
     check_output,
+    content_sha256,
     parts,
     read_manifest,
-    sha256_file,
-    sha256_folder,
     staged_folder,
     write_manifest,
 )
@@ -199,7 +198,7 @@ def _manifest(
 
 def content_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each file and folder in the folder of a render, but for its manifest."""
-    return {path.name: sha256_folder(path) if path.is_dir() else sha256_file(path) for path in parts(folder)}
+    return {path.name: content_sha256(path) for path in parts(folder)}
 
 
 class Stopwatch:

@@ -88,6 +88,11 @@ def project(points: np.ndarray, scene: Scene, size: float) -> np.ndarray:
     return np.concatenate([flat, -scale * points[:, 2:]], 1)
 
 
+def pinhole(scene: Scene, size: float) -> tuple[float, tuple[float, float]]:
+    """The camera of `project`: focal length and where its axis meets the picture, in pixels."""
+    return size * _UNIT * scene.scale * _CAMERA, (_ORIGIN[0] * size, _ORIGIN[1] * size)
+
+
 def _nearer(points: np.ndarray) -> np.ndarray:
     """How much larger the camera sees what lies at posed points [V,3] than at the origin, [V,1]."""
     return _CAMERA / (_CAMERA - points[:, 2:])

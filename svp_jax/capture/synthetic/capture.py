@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.capture.capture import Capture, CaptureWriter, check_size, open_capture
+from svp_jax.capture.synthetic.canvas import pinhole
 from svp_jax.capture.synthetic.head import render_head
 from svp_jax.capture.synthetic.looks import (
     NAMED_LOOKS,
@@ -60,6 +61,7 @@ def write_synthetic_capture(
     streams = [np.random.default_rng([seed, part]) for part in range(4)]
     look = random_look(streams[0]) if look is None else look
     scene, motions = random_scene(streams[1]), motion_track(streams[2], count, rate)
+    focal, centre = pinhole(scene, size)
     caption = describe_named(name, scene, seed) if name else describe(look, scene, seed)
     with staged_folder(out, "capture", force) as folder:
         writer, landmarks = CaptureWriter(folder, size), []
@@ -81,6 +83,7 @@ def write_synthetic_capture(
             "parser": "synthetic",
             "test_fraction": test_fraction,
             "prompt": caption,
+            "camera": {"focal": focal, "centre": centre},
             "synthetic": {
                 "look": dataclasses.asdict(look),
                 "name": name,

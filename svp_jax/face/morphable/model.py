@@ -20,7 +20,7 @@ class FaceModel(Protocol):
     Attributes:
         name: "ict", "flame" or "mediapipe".
         identity_size: number I of shape weights.
-        channels: names of the E expression weights.
+        channels: names of the E expression weights. limits: the lowest and highest that make sense.
         triangles: int32 [T, 3]; triangles that face the camera wind counter-clockwise on the screen.
         parts: uint8 [T], indices into `PARTS`.
         landmarks: the 68 Multi-PIE points (0 to 16 jaw, from the subject's right ear; 17 brows, 27 nose, 36 eyes,
@@ -30,6 +30,7 @@ class FaceModel(Protocol):
     name: str
     identity_size: int
     channels: tuple[str, ...]
+    limits: tuple[float, float]
     triangles: np.ndarray
     parts: np.ndarray
     landmarks: Embedding

@@ -1,0 +1,104 @@
+"""`svp prepare CAPTURE`: another face model for a capture, whose frames, tracking and parsing maps stay."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
+from svp_jax.capture.face_fit import fit_face
+from svp_jax.capture.face_track import FACE, draw_track, write_face_track
+from svp_jax.capture.options import PrepareOptions
+from svp_jax.capture.overlay import TILE, overlay_row
+from svp_jax.capture.quality import summary
+from svp_jax.capture.tracks import progress
+from svp_jax.capture.video_writer import VideoWriter
+from svp_jax.errors import UserError
+from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
+from svp_jax.face.morphable.camera import Camera
+from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.multi_pie import COUNT
+from svp_jax.face.morphable.tracked import video_camera
+from svp_jax.face.tracking import LANDMARKER
+from svp_jax.manifest import CHECKSUM, body_of, check_output, content_sha256, staged_folder
+from svp_jax.model_files import find_model
+
+# What the other options decide is in the capture already.
+_USED = ("face_model", "face_model_file", "face_landmarker", "force")
+
+
+def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
+    """Makes the capture `out` of the capture `folder`, with the face model of `options`.
+
+    Raises:
+        UserError: `folder` is no capture or lacks what the face model needs, an option has no meaning here, a model
+            file is missing, or `out` exists and `options.force` is false.
+    """
+    for field in dataclasses.fields(options):
+        if field.name not in _USED and getattr(options, field.name) != field.default:
+            raise UserError(f"--{field.name.replace('_', '-')} has no meaning for a capture; leave it out")
+    check_output(out, "capture", options.force)
+    capture = open_capture(folder)
+    tracking = capture.tracking()
+    synthetic = capture.landmarks.shape[1] == COUNT
+    if synthetic and options.face_model == "mediapipe":
+        raise UserError(f"{folder} has no landmarks of MediaPipe; choose --face-model ict or flame")
+    model, landmarker, files = None, None, []
+    if not synthetic:
+        landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
+    if options.face_model != "mediapipe":
+        files = [face_model_path(options.face_model, options.face_model_file)]
+        model = open_face_model(options.face_model, files[0])
+    model, track, quality = fit_face(
+        model,
+        capture.landmarks,
+        tracking["landmarks_raw"],
+        tracking["blendshapes"],
+        tuple(str(name) for name in tracking["blendshape_names"]),
+        capture.shot,
+        _camera(capture),
+        landmarker,
+    )
+    if model.name == "mediapipe":
+        points = np.nan_to_num(capture.landmarks)
+        drawn = ((render_geometry(p, capture.size), iris_map(p, capture.size)) for p in points)
+    else:
+        drawn = draw_track(model, track.parameters, track.camera, capture.size)
+    body = body_of(capture.manifest)
+    body |= {
+        "face_model": options.face_model,
+        "models": {**body.get("models", {}), **{path.name: content_sha256(path) for path in files}},
+        "quality": body["quality"] | quality,
+        "refitted_from": capture.manifest[CHECKSUM],
+    }
+    with staged_folder(out, "capture", options.force) as staged:
+        if capture.audio_path is not None:
+            shutil.copy(capture.audio_path, staged / AUDIO)
+        writer = CaptureWriter(staged, capture.size)
+        _write_images(writer, capture, drawn)
+        write_face_track(staged / FACE, track)
+        (staged / "quality.txt").write_text(summary(body["quality"], body.get("advice", [])), encoding="utf-8")
+        writer.finish(tracking, body)
+    return open_capture(out)
+
+
+def _camera(capture: Capture) -> Camera:
+    if known := capture.manifest.get("camera"):
+        return Camera(np.float32(known["focal"]), np.array(known["centre"], np.float32))
+    source = capture.manifest["source"]
+    left, top, side = source["crop"]
+    return video_camera(*source["size"], left, top, capture.size / side)
+
+
+def _write_images(writer: CaptureWriter, capture: Capture, drawn) -> None:
+    empty = np.zeros((capture.size, capture.size, 3), np.uint8)
+    with VideoWriter(
+        writer.folder / "overlay.mp4", capture.frame_rate, 4 * TILE, TILE, capture.audio_path, crf=23, preset="veryfast"
+    ) as overlay:
+        for number, (geometry, iris) in progress("drawing", enumerate(drawn), capture.frame_count):
+            usable = capture.shot[number] >= 0
+            images = (geometry, iris) if usable else (empty, empty)
+            frame, parsing = capture.frames([number])[0], capture.parsing([number])[0]
+            writer.add(frame, parsing, *images)
+            overlay.write(overlay_row(frame, parsing, images[0], capture.landmarks[number] if usable else None))

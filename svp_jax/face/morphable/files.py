@@ -1,0 +1,46 @@
+"""Opens the face model that a name and, where it needs one, a file stand for."""
+
+from pathlib import Path
+
+from svp_jax.errors import UserError
+from svp_jax.face.morphable import ict
+from svp_jax.face.morphable.model import FaceModel
+from svp_jax.model_files import look_up_model, model_folders
+
+_ICT_REPOSITORY = "ICT-FaceKit"
+_CANDIDATES = {
+    "ict": (ict.FILE,),
+    "flame": ("flame2023.pkl", "generic_model.pkl", "FLAME2023/flame2023.pkl", "FLAME2020/generic_model.pkl"),
+}
+_WANTED = {
+    "ict": f"{ict.FILE} or a checkout of github.com/ICT-VGL/ICT-FaceKit",
+    "flame": "generic_model.pkl or flame2023.pkl from flame.is.tue.mpg.de, with a landmark embedding beside it",
+}
+
+
+def face_model_path(name: str, given: Path | None) -> Path:
+    """Where the files of the face model "ict" or "flame" are.
+
+    Args:
+        given: by the user, with --face-model-file; None looks into the folders of model files.
+
+    Raises:
+        UserError: they are not there.
+    """
+    if given is not None:
+        if not Path(given).exists():
+            raise UserError(f"--face-model-file {given}: no such file or folder; give {_WANTED[name]}")
+        return Path(given)
+    for candidate in _CANDIDATES[name]:
+        if (found := look_up_model(candidate)) is not None:
+            return found
+    for folder in model_folders():
+        if name == "ict" and (folder / _ICT_REPOSITORY).is_dir():
+            return folder / _ICT_REPOSITORY
+    places = " or ".join(str(folder) for folder in model_folders())
+    raise UserError(f"--face-model {name}: no {_WANTED[name]} in {places}; give it with --face-model-file")
+
+
+def open_face_model(name: str, path: Path) -> FaceModel:
+    """The model "ict" or "flame" in the file or folder `path`; UserError where it is none."""
+    return ict.load_ict(path)

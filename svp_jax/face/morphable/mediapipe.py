@@ -1,0 +1,151 @@
+"""A face model of one person, made of its own capture: MediaPipe's mesh, moved by MediaPipe's 52 blendshape scores.
+
+The tracked meshes are laid over each other (pose-free), and the mean face and what each score adds to it are found by
+ridge regression: mesh = mean + sum_c score_c basis_c. Needs no file, and knows only what the clip shows: a channel that
+never moved in it has a basis near 0 (`seen` tells). The length unit is the distance between the outer corners of the
+eyes.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from svp_jax.face.morphable import rotation
+from svp_jax.face.morphable.embedding import Embedding, at_vertices
+from svp_jax.face.morphable.multi_pie import COUNT, FROM_MEDIAPIPE
+from svp_jax.face.morphable.parameters import FaceParameters
+
+# Among the Multi-PIE points, those that expressions hardly move: corners of the eyes, bridge and root of the nose.
+_RIGID = (36, 39, 42, 45, 27, 28, 29, 30, 31, 35)
+_RIDGE = 1e-3  # Of the summed squares of the most active channel.
+_EYEBALL = 0.135  # Radius in our unit: 1.2 cm, where the outer corners are 8.9 cm apart.
+_ROUNDS = 4
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["mean", "basis", "turned_by", "eye_centre", "seen", "landmarks"],
+    meta_fields=["channels", "limits", "name"],
+)
+@dataclass(frozen=True)
+class MediaPipeFace:
+    """See `FaceModel`; there is no identity, since the person is in the mean.
+
+    Attributes:
+        mean: float32 [V, 3]. basis: float32 [E, V, 3].
+        turned_by: int8 [V], 0 right iris, 1 left iris, 2 the head alone. eye_centre: float32 [2, 3].
+        seen: float32 [E], the highest score of each channel in the clip.
+    """
+
+    mean: jax.Array
+    basis: jax.Array
+    turned_by: jax.Array
+    eye_centre: jax.Array
+    seen: np.ndarray
+    landmarks: Embedding
+    channels: tuple[str, ...]
+    limits: tuple[float, float] = (0.0, 1.0)
+    name: str = "mediapipe"
+
+    @property
+    def identity_size(self) -> int:
+        return 0
+
+    def vertices(self, parameters: FaceParameters) -> jax.Array:
+        """[B, V, 3] in the camera's space: the landmarks. `identity`, `jaw` and `neck` have no effect."""
+        shaped = self.mean + jnp.tensordot(parameters.expression, self.basis, 1)
+        still = jnp.zeros((len(parameters), 1, 3))
+        pivots = jnp.concatenate([self.eye_centre, jnp.zeros((1, 3))])
+        head = rotation.matrix(parameters.rotation)[:, None]
+        turns = head @ rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1))
+        moves = (head @ pivots[..., None] - turns @ pivots[..., None])[..., 0] + parameters.translation[:, None]
+        return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
+
+    def restricted(self, vertices: np.ndarray) -> "MediaPipeFace":
+        """The vertices int [n] alone; see `FaceModel`."""
+        return replace(
+            self,
+            mean=self.mean[vertices],
+            basis=self.basis[:, vertices],
+            turned_by=self.turned_by[vertices],
+            landmarks=at_vertices(np.zeros(0, np.int32)),
+        )
+
+
+def build_mediapipe(landmarks: np.ndarray, scores: np.ndarray, names: tuple[str, ...]) -> MediaPipeFace:
+    """The model of the person in a clip.
+
+    Args:
+        landmarks: [N, L, 3] of all frames with a face, in pixels (small depth near): MediaPipe's 478, or the 70 of
+            `multi_pie`.
+        scores: [N, E] in 0..1. names: of the E channels.
+    """
+    places = np.array(FROM_MEDIAPIPE if landmarks.shape[1] != COUNT else range(COUNT))
+    meshes = _pose_free(landmarks.astype(np.float64) * [1, -1, -1], places)
+    mean, basis = _regressed(meshes, scores.astype(np.float64))
+    turned_by = np.full(len(mean), 2, np.int8)
+    centres = []
+    for side, (iris, corners) in enumerate(((68, (36, 39)), (69, (42, 45)))):
+        # MediaPipe has five points of each iris, in a row.
+        points = places[iris] + np.arange(5 if landmarks.shape[1] != COUNT else 1)
+        turned_by[points] = side
+        # Gaze turns the iris, not the channels: their scores of gaze move the lids alone.
+        basis[:, points] = 0
+        socket = mean[places[list(corners)]].mean(axis=0)
+        centre = np.array([socket[0], socket[1], mean[points[0], 2] - _EYEBALL])
+        mean[points] += centre + np.array([0, 0, _EYEBALL]) - mean[points[0]]
+        centres.append(centre)
+    return MediaPipeFace(
+        mean=mean.astype(np.float32),
+        basis=basis.astype(np.float32),
+        turned_by=turned_by,
+        eye_centre=np.stack(centres).astype(np.float32),
+        seen=scores.max(axis=0).astype(np.float32),
+        landmarks=at_vertices(places),
+        channels=tuple(names),
+    )
+
+
+def _pose_free(meshes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Meshes [N, L, 3] (y up) moved, turned and scaled onto each other by their rigid points (Gower 1975)."""
+    rigid = meshes[:, places[list(_RIGID)]]
+    target = rigid[0] - rigid[0].mean(axis=0)
+    for _ in range(_ROUNDS):
+        middle = rigid.mean(axis=1, keepdims=True)
+        centred = rigid - middle
+        left, scales, right = np.linalg.svd(np.einsum("nli,lj->nij", centred, target))
+        sign = np.ones((len(meshes), 3))
+        sign[:, 2] = np.sign(np.linalg.det(left @ right))
+        turn = (left * sign[:, None]) @ right
+        size = (scales * sign).sum(axis=1) / (target**2).sum()
+        aligned = np.einsum("nij,nli->nlj", turn, centred) / size[:, None, None]
+        target = aligned.mean(axis=0)
+    free = np.einsum("nij,nli->nlj", turn, meshes - middle) / size[:, None, None]
+    return _upright(free, places)
+
+
+def _upright(meshes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The same turned to look ahead, as far as eyes and mouth tell, in units of the distance between the eyes."""
+    points = meshes.mean(axis=0)[places]
+    across = points[45] - points[36]
+    unit = np.linalg.norm(across)
+    x = across / unit
+    up = (points[36] + points[45]) / 2 - (points[48] + points[54]) / 2
+    y = up - (up @ x) * x
+    y /= np.linalg.norm(y)
+    axes = np.stack([x, y, np.cross(x, y)])
+    return (meshes - points[[36, 45]].mean(axis=0)) @ axes.T / unit
+
+
+def _regressed(meshes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean [L, 3] at scores 0, basis [E, L, 3]) by ridge regression of meshes [N, L, 3] on scores [N, E]."""
+    centre, average = scores.mean(axis=0), meshes.mean(axis=0)
+    moved = scores - centre
+    gram = moved.T @ moved
+    ridge = _RIDGE * max(gram.diagonal().max(initial=0), 1e-9) * np.eye(len(gram))
+    flat = (meshes - average).reshape(len(meshes), -1)
+    basis = np.linalg.solve(gram + ridge, moved.T @ flat).reshape(-1, *average.shape)
+    return average - np.tensordot(centre, basis, 1), basis
