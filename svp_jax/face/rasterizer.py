@@ -1,6 +1,6 @@
 """A z-buffered triangle rasterizer in NumPy: the same picture every time, no cracks, nothing drawn twice (`spans`).
 
-Depth and attributes change linearly over the picture (a parallel projection).
+Depth and attributes change linearly over the picture (a parallel projection); `perspective` has the pinhole camera.
 """
 
 from dataclasses import dataclass

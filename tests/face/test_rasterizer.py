@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svp_jax.face.rasterizer import interpolate, rasterize, render_normals, vertex_normals
+from svp_jax.face.rasterizer import color_normals, interpolate, rasterize, render_normals, vertex_normals
 
 
 def sphere(rows, columns, centre, radius):
@@ -114,6 +114,18 @@ def test_normals_of_a_sphere_point_away_from_its_centre():
         expected = (np.array([x, y, np.sqrt(1 - x * x - y * y)]) + 1) * 127.5
         # Half a level by rounding, and a quarter because the sphere has facets.
         np.testing.assert_allclose(colors[row, column], expected, atol=0.75)
+
+
+def test_picture_of_normals_is_what_its_parts_give():
+    vertices, triangles = sphere(12, 13, np.array([14.0, 18.0, 0]), 13.0)
+    shown = np.arange(len(triangles)) % 3 > 0
+    fragments = rasterize(vertices, triangles, 30, 28)
+    normals = interpolate(fragments, vertex_normals(vertices, triangles) * [1, -1, -1], triangles)
+    seen = (fragments.triangle >= 0) & shown[fragments.triangle]
+    expected = np.where(seen[..., None], color_normals(normals), 0)
+    np.testing.assert_array_equal(render_normals(vertices, triangles, 30, 28, shown), expected)
+    empty = np.zeros((0, 3), int)
+    assert not render_normals(vertices, empty, 4, 4).any() and not vertex_normals(vertices, empty).any()
 
 
 def test_what_lies_outside_is_cut_and_bad_triangles_are_dropped():
