@@ -125,12 +125,14 @@ class _Sparse(Kept):
 
     def plain(self):
         state = plain(self.state)
-        rows, columns = state["_shape"]
-        starts, data = state["indptr"], state["data"]
-        dense = np.zeros((columns, rows) if self.by_column else (rows, columns), data.dtype)
-        line = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        shape = state["_shape"][::-1] if self.by_column else state["_shape"]
+        starts, places, data = state["indptr"], state["indices"], state["data"]
+        counts = np.diff(starts)
+        if len(counts) != shape[0] or (counts < 0).any() or not counts.sum() == len(places) == len(data):
+            raise pickle.UnpicklingError("holds a sparse matrix whose parts do not fit")
+        dense = np.zeros(shape, data.dtype)
         # Elements that are named twice add up.
-        np.add.at(dense, (line, state["indices"]), data)
+        np.add.at(dense, (np.repeat(np.arange(len(counts)), counts), places), data)
         return dense.T if self.by_column else dense
 
 

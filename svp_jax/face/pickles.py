@@ -49,13 +49,23 @@ def load_npz(path: Path) -> dict[str, object]:
 
     def read(file) -> dict:
         with zipfile.ZipFile(file) as archive:
-            return {
-                name.removesuffix(".npy"): _npy(io.BytesIO(archive.read(name)))
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
+            return {name: _npy(io.BytesIO(archive.read(f"{name}.npy"))) for name in _names(archive)}
 
     return _guarded(path, ".npz file", read)
+
+
+def npz_names(path: Path) -> list[str]:
+    """The names of the arrays in an .npz file, which are not read; errors as in `load_pickle`."""
+
+    def read(file) -> list[str]:
+        with zipfile.ZipFile(file) as archive:
+            return _names(archive)
+
+    return _guarded(path, ".npz file", read)
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 def load_torch(path: Path) -> object:
@@ -78,10 +88,16 @@ def _guarded(path: Path, kind: str, read: Callable) -> object:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
     except RefusedError as error:
-        raise UserError(f"{path} {error}; it was not opened, give the file as its makers wrote it") from None
+        raise UserError(f"{path} {_line(error)}; it was not opened, give the file as its makers wrote it") from None
     except Exception as error:  # a damaged file can make the unpickler fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = _line(error) or type(error).__name__
         raise UserError(f"{path} is not a readable {kind} ({reason}); download or save it again") from None
+
+
+def _line(error: Exception) -> str:
+    """An error's text, which may hold names from a damaged file, on one line of printable characters."""
+    text = "".join(character if character.isprintable() else " " for character in str(error))
+    return text.strip()[:200]
 
 
 def _npy(file) -> object:

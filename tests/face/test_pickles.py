@@ -73,6 +73,21 @@ def test_elements_that_are_named_twice_add_up(tmp_path):
     np.testing.assert_array_equal(load_pickle(tmp_path / "x.pkl"), [[0, 3, 0], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("part", [{"indptr": np.array([0, 9, 9])}, {"_shape": (5, 3)}, {"data": np.ones(1)}])
+def test_sparse_matrices_that_do_not_fit(tmp_path, part):
+    matrix = scipy.sparse.csr_matrix(np.eye(2, 3))
+    matrix.__dict__ |= part
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(matrix, 2))
+    with pytest.raises(UserError, match="holds a sparse matrix whose parts do not fit"):
+        load_pickle(tmp_path / "x.pkl")
+
+
+def test_names_in_messages_are_one_line(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04\x8c\x03a\nb\x8c\x03c\x07d\x93.")
+    with pytest.raises(UserError, match=r"asks for a b\.c d, which could run code"):
+        load_pickle(tmp_path / "x.pkl")
+
+
 def test_chumpy(tmp_path, monkeypatch):
     """An array, and elements of it as MANO's and SMPL's files select them."""
     classes = {"Ch": "chumpy.ch", "Select": "chumpy.reordering"}
