@@ -1,0 +1,1 @@
+"""What other face trackers wrote, as FaceParameters for FLAME and a Camera; see docs/importers.md."""

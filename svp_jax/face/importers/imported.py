@@ -1,0 +1,120 @@
+"""What an importer gives, and the checks that all of them share."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from svp_jax.errors import UserError
+from svp_jax.face.morphable.camera import Camera
+from svp_jax.face.morphable.flame import Flame
+from svp_jax.face.morphable.parameters import FaceParameters, neutral
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One person in B frames of a video, as a tool saw them.
+
+    Attributes:
+        tool: its name, as `recognise.import_parameters` calls it.
+        parameters: for the FLAME model that was given, in metres.
+        camera: of all frames, in pixels of the pictures of `image_size`.
+        frames: int64 [B], numbers of the frames from 0 on, increasing; the tools' own, which may have been taken from
+            the video at another rate (docs/importers.md).
+        image_size: height and width.
+    """
+
+    tool: str
+    parameters: FaceParameters
+    camera: Camera
+    frames: np.ndarray
+    image_size: tuple[int, int]
+
+
+def numbers(content: dict, name: str, where: Path, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The array `name`, float64, of a shape with None for any size.
+
+    Raises:
+        UserError: it is missing, misshapen, empty or not finite.
+    """
+    if name not in content:
+        raise UserError(f"{where} lacks {name}; see docs/importers.md for what it must hold")
+    try:
+        array = np.asarray(content[name], np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: {name} is no array of numbers; save it again") from None
+    if len(array.shape) != len(shape) or any(s not in (None, size) for size, s in zip(array.shape, shape, strict=True)):
+        wanted = ", ".join("n" if size is None else str(size) for size in shape)
+        raise UserError(f"{where}: {name} has the shape {list(array.shape)}, allowed is [{wanted}]; save it again")
+    if not array.size:
+        raise UserError(f"{where}: {name} is empty, there are no frames; track the video again")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        raise UserError(f"{where}: {name} is not a finite number at {bad[0].tolist()}; leave that frame out")
+    return array
+
+
+def person(
+    model: Flame,
+    where: Path,
+    *,
+    identity: np.ndarray,
+    expression: np.ndarray,
+    rotation: np.ndarray,
+    jaw: np.ndarray,
+    translation: np.ndarray,
+    neck: np.ndarray | None = None,
+    eyes: np.ndarray | None = None,
+) -> FaceParameters:
+    """Parameters with as many weights as the model has; what is None is at rest.
+
+    Args:
+        identity: [n] or, where a tool gives each frame its own, [B, n]: then their mean.
+        expression: [B, n].
+        rotation, jaw, translation, neck: [B, 3].
+        eyes: [B, 6] in FLAME's order, left eye first.
+    """
+    rest = neutral(model.identity_size, len(model.channels), len(expression))
+    mean = identity if identity.ndim == 1 else identity.mean(0)
+    given = {
+        "identity": _fitted(mean, model.identity_size, "shape", "identity_size", where),
+        "expression": _fitted(expression, len(model.channels), "expression", "expression_size", where),
+        "rotation": rotation,
+        "jaw": jaw,
+        "translation": translation,
+        "neck": rest.neck if neck is None else neck,
+        "eyes": rest.eyes if eyes is None else eyes.reshape(-1, 2, 3)[:, ::-1],
+    }
+    return FaceParameters(**{name: np.asarray(array, np.float32) for name, array in given.items()})
+
+
+def _fitted(weights: np.ndarray, size: int, what: str, flag: str, where: Path) -> np.ndarray:
+    rest = weights[..., size:]
+    if np.any(rest):
+        warnings.warn(
+            f"{where} has {weights.shape[-1]} {what} weights, the model uses {size}; load FLAME with "
+            f"{flag}={weights.shape[-1]} to keep all",
+            stacklevel=4,
+        )
+    missing = max(0, size - weights.shape[-1])
+    return np.pad(weights[..., :size], [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
+
+
+def in_order(imported: Imported, where: Path) -> Imported:
+    """The frames by their numbers.
+
+    Raises:
+        UserError: two have the same number.
+    """
+    order = np.argsort(imported.frames, kind="stable")
+    frames = np.asarray(imported.frames, np.int64)[order]
+    twice = frames[1:][frames[1:] == frames[:-1]]
+    if len(twice):
+        raise UserError(f"{where} holds frame {twice[0]} twice; give the output of one video and one person")
+    return Imported(imported.tool, imported.parameters.frames(order), imported.camera, frames, imported.image_size)
+
+
+def left_out(where: Path, what: str) -> None:
+    """Warns that FLAME has no place for something that a file holds."""
+    warnings.warn(f"{where}: {what} is left out, since FLAME has none", stacklevel=3)
