@@ -26,6 +26,8 @@ FILE_NAMES = {
 CHECKSUM = "manifest_sha256"
 # What an unfinished training run was started with, in its partial folder.
 RUN = "run.json"
+# In captures and avatars: the fitted face model (capture/face_track.py).
+FACE = "face.npz"
 # In every partial folder: its text is the kind of the result; locked by the run that writes there.
 UNFINISHED = "unfinished"
 # What an unfinished demo has done so far. It grows where it will stay, since its manifests name each other's folders.

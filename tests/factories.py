@@ -16,8 +16,14 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.capture import CaptureWriter
+from svp_jax.capture.face_track import FaceTrack
 from svp_jax.face.conditions import OUTLINES_WINDOW, condition_spec
 from svp_jax.face.labels import LABEL_INDEX, colorize
+from svp_jax.face.morphable.camera import Camera
+from svp_jax.face.morphable.embedding import at_vertices
+from svp_jax.face.morphable.mediapipe import MediaPipeFace
+from svp_jax.face.morphable.multi_pie import FROM_MEDIAPIPE
+from svp_jax.face.morphable.parameters import neutral
 from svp_jax.manifest import write_manifest
 from svp_jax.models import (
     VAE,
@@ -215,6 +221,30 @@ def make_capture(
     }
     writer.finish(tracking, info)
     return folder
+
+
+def make_face_track(frames: int, seed: int = 0, size: int = 64) -> FaceTrack:
+    """A MediaPipe model of random points that turns its head, opens its mouth and looks around."""
+    rng = np.random.default_rng(seed)
+    mean = rng.uniform(-0.8, 0.8, (478, 3)) * [1, 1, 0.2]
+    channels = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight")
+    model = MediaPipeFace(
+        mean=mean.astype(np.float32),
+        basis=(0.1 * rng.normal(size=(len(channels), 478, 3))).astype(np.float32),
+        turned_by=np.r_[np.full(468, 2), np.zeros(5), np.ones(5)].astype(np.int8),
+        eye_centre=np.array([[-0.3, 0, 0], [0.3, 0, 0]], np.float32),
+        seen=np.ones(len(channels), np.float32),
+        landmarks=at_vertices(np.array(FROM_MEDIAPIPE)),
+        channels=channels,
+    )
+    time = np.linspace(0, 2 * np.pi, frames)
+    parameters = neutral(0, len(channels), frames)
+    parameters.expression[:, 0] = 0.3 + 0.3 * np.sin(time)
+    parameters.rotation[:, 1] = 0.2 * np.sin(time)
+    parameters.eyes[:, :, 1] = 0.1 * np.cos(time)[:, None]
+    parameters.translation[:] = [0, 0, -5]
+    camera = Camera(np.float32(2 * size), np.full(2, size / 2, np.float32))
+    return FaceTrack("mediapipe", parameters, camera, model)
 
 
 def draw_frame(number: int, size: int, found: bool = True) -> tuple[np.ndarray, ...]:

@@ -7,8 +7,10 @@ capture/
   geometry/        the normals of the face model
   iris/            right iris, left iris, eye openings as R, G, B
   tracking.npz     landmarks, blendshapes, pose, shots and the frame map
+  face.npz         the face model fitted to it: who the person is, how it moves (face_track.py)
   audio.mka        the source's audio, where it had any; time 0 is frame 0
-  overlay.mp4      frame, landmarks, parsing and geometry side by side, to look at
+  overlay.mp4      frame, landmarks, parsing, geometry and geometry on the frame side by side, to look at
+  channels.png     the person at rest, and with each expression channel of the face model alone
   quality.txt      how good the clip is for an avatar, and what to do about it
 """
 

@@ -1,10 +1,13 @@
-"""Fits the face model that the user chose to the tracking of a clip."""
+"""Fits the face model that the user chose to the tracking of a clip, or takes what another tracker found."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from svp_jax.capture.face_track import FaceTrack
+from svp_jax.errors import UserError
+from svp_jax.face.importers.imported import Imported
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.mediapipe import build_mediapipe
 from svp_jax.face.morphable.model import FaceModel
@@ -13,6 +16,7 @@ from svp_jax.face.morphable.tracked import fit_report, fit_tracking, landmark_em
 
 def fit_face(
     model: FaceModel | None,
+    found: FaceTrack | None,
     landmarks: np.ndarray,
     raw: np.ndarray,
     scores: np.ndarray,
@@ -25,6 +29,7 @@ def fit_face(
 
     Args:
         model: None makes MediaPipe's mesh of this person.
+        found: what another tracker found, taken as it is; None fits the model.
         landmarks: [N, L, 3], smoothed in time, in pixels of `camera`'s picture. raw: the same, not smoothed.
         scores: [N, S], blendshape scores of the tracker. names: [S].
         shot: int [N], -1 without a face.
@@ -35,7 +40,10 @@ def fit_face(
     if model is None:
         model = person = build_mediapipe(landmarks[usable], scores[usable], names)
     embedding = landmark_embedding(model, landmarks.shape[1], landmarker)
-    parameters = fit_tracking(model, embedding, landmarks, scores, names, shot, camera)
+    if found is None:
+        parameters = fit_tracking(model, embedding, landmarks, scores, names, shot, camera)
+        found = FaceTrack(model.name, parameters, camera, person)
+    parameters, camera = found.parameters, found.camera
     report = fit_report(model, parameters, embedding, landmarks, raw, shot, camera)
     numbers = {
         "fit_error_percent": round(100 * report.error, 2),
@@ -43,4 +51,39 @@ def fit_face(
         "fit_jitter_tracked": round(report.jitter_tracked, 3),
         "fit_jitter_fitted": round(report.jitter_fitted, 3),
     }
-    return model, FaceTrack(model.name, parameters, camera, person), numbers
+    return model, found, numbers
+
+
+def imported_face(
+    imported: Imported, where: Path, frames: int, width: int, height: int, left: float, top: float, scale: float
+) -> FaceTrack:
+    """What another tracker found, over the N = `frames` frames of a video and in pixels of a crop of it.
+
+    Frames that it has not take the nearest one's parameters, with a warning that counts them.
+
+    Args:
+        where: as messages name the tracker's output.
+        width, height: of the video. left, top, scale: of the crop.
+
+    Raises:
+        UserError: it was tracked in pictures of another size, or in none of these frames.
+    """
+    if tuple(imported.image_size) != (height, width):
+        raise UserError(
+            f"--face-parameters {where}: {imported.tool} saw pictures of {imported.image_size[1]} x "
+            f"{imported.image_size[0]} pixels, the video has {width} x {height}; give the output for this video"
+        )
+    inside = np.flatnonzero(imported.frames < frames)
+    if not len(inside):
+        raise UserError(f"--face-parameters {where}: holds none of the video's {frames} frames; give its own output")
+    absent = frames - len(inside)
+    if absent:
+        warnings.warn(
+            f"--face-parameters {where}: {absent} of the video's {frames} frames are not in it; they take the nearest "
+            "frame's parameters",
+            stacklevel=3,
+        )
+    nearest = inside[np.abs(np.arange(frames)[:, None] - imported.frames[inside]).argmin(axis=1)]
+    centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
+    camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
+    return FaceTrack("flame", imported.parameters.frames(nearest), camera)

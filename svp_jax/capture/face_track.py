@@ -20,7 +20,6 @@ from svp_jax.face.morphable.mediapipe import MediaPipeFace
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters, check_finite
 
-FACE = "face.npz"
 _CHUNK = 16  # Frames that are posed at a time.
 _PARAMETERS = tuple(field.name for field in fields(FaceParameters))
 # Arrays of a MediaPipeFace, which is no file of its own.

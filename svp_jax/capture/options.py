@@ -28,6 +28,9 @@ class PrepareOptions:
     face_model_file: Path | None = None
     """The file (or, of ICT-FaceKit, the repository's folder) of the face model; looked for where the other model files
     are if not given."""
+    face_parameters: Path | None = None
+    """FLAME parameters that another tracker found in this video (DECA, EMOCA, SPECTRE, SMIRK, VHAP, metrical-tracker),
+    instead of a fit; docs/importers.md says which files."""
     face_landmarker: Path | None = None
     """MediaPipe's face_landmarker.task; looked for in $SVP_MODELS and ~/.cache/svp_jax if not given."""
     parser: str | None = None
@@ -54,6 +57,10 @@ class PrepareOptions:
         check_size(self.size)
         if self.face_model_file is not None and self.face_model == "mediapipe":
             raise UserError("--face-model-file belongs to --face-model ict or flame; leave it out")
+        if self.face_parameters is not None and self.face_model != "flame":
+            raise UserError("--face-parameters are FLAME's; add --face-model flame")
+        if self.face_parameters is not None and self.start > 0:
+            raise UserError("--start would shift the frames of --face-parameters; leave one of the two out")
         for name, (low, high) in RANGES.items():
             if problem := outside(getattr(self, name), low, high):
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: {problem}")

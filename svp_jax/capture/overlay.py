@@ -1,15 +1,16 @@
-"""The overlay video of a capture: four pictures side by side to look at."""
+"""The overlay video of a capture: five pictures side by side to look at."""
 
 import cv2
 import numpy as np
 
 TILE = 256
+WIDTH = 5 * TILE
 
 
 def overlay_row(
     frame: np.ndarray, parsing: np.ndarray, geometry: np.ndarray, landmarks: np.ndarray | None
 ) -> np.ndarray:
-    """Frame, frame under parsing and landmarks, parsing, geometry: uint8 [256, 1024, 3].
+    """Frame, frame under parsing and landmarks, parsing, geometry, frame under geometry: uint8 [TILE, WIDTH, 3].
 
     Args:
         frame, parsing, geometry: uint8 [S, S, 3].
@@ -27,7 +28,8 @@ def overlay_row(
     else:
         for x, y in landmarks[:, :2] * (TILE / size) * 16:
             cv2.circle(mixed, (round(float(x)) - 8, round(float(y)) - 8), 12, (255, 255, 0), -1, cv2.LINE_AA, 4)
-    return np.hstack([tiles[0], mixed, tiles[1], tiles[2]])
+    meshed = cv2.addWeighted(tiles[0], 0.5, tiles[2], 0.5, 0)
+    return np.hstack([tiles[0], mixed, tiles[1], tiles[2], meshed])
 
 
 def _tile(image: np.ndarray, method: int) -> np.ndarray:

@@ -11,16 +11,19 @@ import numpy as np
 
 from svp_jax.capture.audio import UncopiedSound, copy_audio
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
+from svp_jax.capture.channel_sheet import CHANNELS, write_channel_sheet
 from svp_jax.capture.crop import Crop, choose_crop
-from svp_jax.capture.face_fit import fit_face
-from svp_jax.capture.face_track import FACE, FaceTrack, draw_track, write_face_track
+from svp_jax.capture.face_fit import fit_face, imported_face
+from svp_jax.capture.face_track import FaceTrack, draw_track, write_face_track
 from svp_jax.capture.options import PrepareOptions
-from svp_jax.capture.overlay import TILE, overlay_row
+from svp_jax.capture.overlay import TILE, WIDTH, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
 from svp_jax.capture.tracks import Tracks, progress, track
 from svp_jax.capture.video import Video, constant_rate_map, nominal_rate, open_video
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
+from svp_jax.face.importers.imported import Imported
+from svp_jax.face.importers.recognise import import_parameters
 from svp_jax.face.labels import colorize
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.morphable.files import face_model_path, open_face_model
@@ -30,7 +33,7 @@ from svp_jax.face.parsers import Parser, open_parser
 from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
 from svp_jax.face.smoothing import smooth_landmarks
 from svp_jax.face.tracking import LANDMARKER
-from svp_jax.manifest import check_output, content_sha256, sha256_file, staged_folder
+from svp_jax.manifest import FACE, check_output, content_sha256, sha256_file, staged_folder
 from svp_jax.model_files import find_model
 
 
@@ -50,6 +53,10 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
     if options.face_model != "mediapipe":
         face_files = [face_model_path(options.face_model, options.face_model_file)]
         face_model = open_face_model(options.face_model, face_files[0])
+    imported = None
+    if options.face_parameters is not None:
+        imported = import_parameters(options.face_parameters, face_model)
+        face_files.append(options.face_parameters)
     # The folder first: that it cannot be written is known before the long part.
     with open_parser(options.parser) as (name, parser, files), staged_folder(out, "capture", options.force) as folder:
         notes: list[str] = []
@@ -61,7 +68,7 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
         models = {path.name: content_sha256(path) for path in (landmarker, *files, *face_files)}
         info = {"face_model": options.face_model, "parser": name, "models": models, "warnings": notes}
         try:
-            _write_capture(folder, source, options, tracks, parser, face_model, landmarker, info)
+            _write_capture(folder, source, options, tracks, parser, (face_model, imported), landmarker, info)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"--out {out}: cannot write ({reason}); free space or choose another folder") from None
@@ -74,7 +81,7 @@ def _write_capture(
     options: PrepareOptions,
     tracks: Tracks,
     parser: Parser | None,
-    face_model: FaceModel | None,
+    face: tuple[FaceModel | None, Imported | None],
     landmarker: Path,
     info: dict,
 ) -> None:
@@ -89,14 +96,21 @@ def _write_capture(
     seconds = float(len(frame_map) / rate)
     quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds)
     raw = crop.points(tracks.landmarks)
+    scale = options.size / crop.side
+    face_model, imported = face
+    found = None
+    if imported is not None:
+        size = (source.width, source.height)
+        found = imported_face(imported, options.face_parameters, len(tracks.times), *size, crop.left, crop.top, scale)
     model, track, fit_quality = fit_face(
         face_model,
+        found,
         landmarks,
         raw,
         tracks.blendshapes,
         tuple(tracks.blendshape_names),
         tracks.shot,
-        video_camera(source.width, source.height, crop.left, crop.top, options.size / crop.side),
+        video_camera(source.width, source.height, crop.left, crop.top, scale),
         landmarker,
     )
     quality |= fit_quality
@@ -113,6 +127,7 @@ def _write_capture(
     frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser, drawn)
     _write_images(writer, frames, frame_map, len(tracks.times), rate, audio if heard else None)
     write_face_track(folder / FACE, dataclasses.replace(track, parameters=track.parameters.frames(frame_map)))
+    write_channel_sheet(folder / CHANNELS, model, track, tracks.shot >= 0, options.size)
     (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
     writer.finish(
         {
@@ -154,7 +169,7 @@ def _write_images(
     """The second pass: writes what `_prepared_frames` gives as often as the frame map shows it."""
     shown = np.bincount(frame_map, minlength=count)
     path = writer.folder / "overlay.mp4"
-    with VideoWriter(path, rate, 4 * TILE, TILE, audio, crf=23, preset="veryfast") as overlay:
+    with VideoWriter(path, rate, WIDTH, TILE, audio, crf=23, preset="veryfast") as overlay:
         for number, images, points in progress("parsing", frames, count):
             if shown[number] == 0:
                 continue

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
+from svp_jax.capture.channel_sheet import CHANNELS, write_channel_sheet
 from svp_jax.capture.face_fit import fit_face
-from svp_jax.capture.face_track import FACE, draw_track, write_face_track
+from svp_jax.capture.face_track import FaceTrack, draw_track, write_face_track
 from svp_jax.capture.options import PrepareOptions
-from svp_jax.capture.overlay import TILE, overlay_row
+from svp_jax.capture.overlay import TILE, WIDTH, overlay_row
 from svp_jax.capture.quality import summary
 from svp_jax.capture.tracks import progress
 from svp_jax.capture.video_writer import VideoWriter
@@ -18,10 +19,11 @@ from svp_jax.errors import UserError
 from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.multi_pie import COUNT
 from svp_jax.face.morphable.tracked import video_camera
 from svp_jax.face.tracking import LANDMARKER
-from svp_jax.manifest import CHECKSUM, body_of, check_output, content_sha256, staged_folder
+from svp_jax.manifest import CHECKSUM, FACE, body_of, check_output, content_sha256, staged_folder
 from svp_jax.model_files import find_model
 
 # What the other options decide is in the capture already.
@@ -40,7 +42,6 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
             raise UserError(f"--{field.name.replace('_', '-')} has no meaning for a capture; leave it out")
     check_output(out, "capture", options.force)
     capture = open_capture(folder)
-    tracking = capture.tracking()
     synthetic = capture.landmarks.shape[1] == COUNT
     if synthetic and options.face_model == "mediapipe":
         raise UserError(f"{folder} has no landmarks of MediaPipe; choose --face-model ict or flame")
@@ -50,16 +51,7 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
     if options.face_model != "mediapipe":
         files = [face_model_path(options.face_model, options.face_model_file)]
         model = open_face_model(options.face_model, files[0])
-    model, track, quality = fit_face(
-        model,
-        capture.landmarks,
-        tracking["landmarks_raw"],
-        tracking["blendshapes"],
-        tuple(str(name) for name in tracking["blendshape_names"]),
-        capture.shot,
-        _camera(capture),
-        landmarker,
-    )
+    model, track, quality = fit_capture(capture, model, landmarker)
     if model.name == "mediapipe":
         points = np.nan_to_num(capture.landmarks)
         drawn = ((render_geometry(p, capture.size), iris_map(p, capture.size)) for p in points)
@@ -78,9 +70,28 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
         writer = CaptureWriter(staged, capture.size)
         _write_images(writer, capture, drawn)
         write_face_track(staged / FACE, track)
+        write_channel_sheet(staged / CHANNELS, model, track, capture.usable, capture.size)
         (staged / "quality.txt").write_text(summary(body["quality"], body.get("advice", [])), encoding="utf-8")
-        writer.finish(tracking, body)
+        writer.finish(capture.tracking(), body)
     return open_capture(out)
+
+
+def fit_capture(
+    capture: Capture, model: FaceModel | None, landmarker: Path | None
+) -> tuple[FaceModel, FaceTrack, dict]:
+    """`fit_face` on the tracking of a capture."""
+    tracking = capture.tracking()
+    return fit_face(
+        model,
+        None,
+        capture.landmarks,
+        tracking["landmarks_raw"],
+        tracking["blendshapes"],
+        tuple(str(name) for name in tracking["blendshape_names"]),
+        capture.shot,
+        _camera(capture),
+        landmarker,
+    )
 
 
 def _camera(capture: Capture) -> Camera:
@@ -94,7 +105,7 @@ def _camera(capture: Capture) -> Camera:
 def _write_images(writer: CaptureWriter, capture: Capture, drawn) -> None:
     empty = np.zeros((capture.size, capture.size, 3), np.uint8)
     with VideoWriter(
-        writer.folder / "overlay.mp4", capture.frame_rate, 4 * TILE, TILE, capture.audio_path, crf=23, preset="veryfast"
+        writer.folder / "overlay.mp4", capture.frame_rate, WIDTH, TILE, capture.audio_path, crf=23, preset="veryfast"
     ) as overlay:
         for number, (geometry, iris) in progress("drawing", enumerate(drawn), capture.frame_count):
             usable = capture.shot[number] >= 0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from svp_jax.capture.capture import Capture
 from svp_jax.errors import UserError
+from svp_jax.rendering.driver import Driver
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Plan:
             yield slice(first, min(first + length, len(self.indices)))
 
 
-def plan_frames(driver: Capture, frames: str) -> Plan:
+def plan_frames(driver: Driver, frames: str) -> Plan:
     """The frames `frames` ("test", "train", "all" or "a:b") of `driver`.
 
     Frames without a face are left out, with a warning that counts them. A shot starts at the first frame,
@@ -56,13 +56,12 @@ def plan_frames(driver: Capture, frames: str) -> Plan:
     indices = span.start + np.flatnonzero(shot >= 0)
     if not len(indices):
         raise UserError(
-            f"--frames {frames}: none of the frames {span.start}:{span.stop} of {driver.folder} has a face; "
-            "choose others"
+            f"--frames {frames}: none of the frames {span.start}:{span.stop} of {driver.path} has a face; choose others"
         )
     left_out = len(span) - len(indices)
     if left_out:
         warnings.warn(
-            f"{left_out} of {len(span)} frames of {driver.folder} have no face and are not rendered; "
+            f"{left_out} of {len(span)} frames of {driver.path} have no face and are not rendered; "
             "the video holds the last picture there",
             stacklevel=3,
         )
@@ -71,21 +70,22 @@ def plan_frames(driver: Capture, frames: str) -> Plan:
     return Plan(span, indices, starts)
 
 
-def _parse_span(driver: Capture, frames: str) -> range:
+def _parse_span(driver: Driver, frames: str) -> range:
     if frames == "all":
         span = range(driver.frame_count)
-    elif frames in ("test", "train"):
-        span = range(*driver.manifest["split"][frames])
+    elif frames in driver.split:
+        span = range(*driver.split[frames])
     elif match := re.fullmatch(r"(\d*):(\d*)", frames):
         start, stop = match.groups()
         span = range(int(start or 0), int(stop or driver.frame_count))
         if span.stop > driver.frame_count or span.start >= span.stop:
             raise UserError(
-                f"--frames {frames}: {driver.folder} has the frames 0:{driver.frame_count}; "
+                f"--frames {frames}: {driver.path} has the frames 0:{driver.frame_count}; "
                 "choose a:b with a < b within them"
             )
     else:
-        raise UserError(f"--frames {frames}: allowed are test, train, all, or a:b such as 0:{driver.frame_count}")
+        named = ", ".join(driver.split)
+        raise UserError(f"--frames {frames}: allowed are {named}, all, or a:b such as 0:{driver.frame_count}")
     if not span:
-        raise UserError(f"--frames {frames}: {driver.folder} has no such frames; choose all or a:b")
+        raise UserError(f"--frames {frames}: {driver.path} has no such frames; choose all or a:b")
     return span

@@ -4,8 +4,8 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
-from svp_jax.capture.capture import Capture
 from svp_jax.errors import UserError
+from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.options import RenderOptions
 
 
@@ -19,7 +19,7 @@ def stage_unets(options: RenderOptions) -> dict[str, Literal["tuned", "base"]]:
     return unets
 
 
-def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOptions) -> None:
+def check_fit(avatar: Path, manifest: dict, driver: Driver, options: RenderOptions) -> None:
     """Compares what `avatar` was trained on, as its `manifest` says, with the driver and the settings.
 
     Warns where they go together badly: other parsing maps, or a ControlNet of other latents than the UNet's.
@@ -31,19 +31,19 @@ def check_fit(avatar: Path, manifest: dict, driver: Capture, options: RenderOpti
     if driver.size != trained_on["size"]:
         size = trained_on["size"]
         raise UserError(
-            f"{driver.folder} has {driver.size} x {driver.size} pixels, {avatar} was trained on "
+            f"{driver.path} has {driver.size} x {driver.size} pixels, {avatar} was trained on "
             f"{size} x {size}; prepare the driver's video with --size {size}"
         )
     face_model, parser = trained_on["face_model"], trained_on["parser"]
-    if driver.manifest["face_model"] != face_model:
+    if driver.face_model != face_model:
         raise UserError(
-            f"{driver.folder} was made with the face model {driver.manifest['face_model']}, {avatar} was trained on "
-            f"{face_model}; give a driver with that face model"
+            f"{driver.path} was made with the face model {driver.face_model}, {avatar} was trained on {face_model}; "
+            "give a driver with that face model, or --motion relative"
         )
-    if options.maps == "driver" and driver.manifest["parser"] != parser:
+    if options.maps == "driver" and driver.capture.manifest["parser"] != parser:
         warnings.warn(
-            f"the parsing maps of {driver.folder} are of the parser {driver.manifest['parser']}, {avatar} was trained "
-            f"on those of {parser}; prepare the driver with that parser, or leave --maps driver out",
+            f"the parsing maps of {driver.path} are of the parser {driver.capture.manifest['parser']}, {avatar} was "
+            f"trained on those of {parser}; prepare the driver with that parser, or leave --maps driver out",
             stacklevel=3,
         )
     if options.maps == "stage1" and "outlines" not in manifest["stages"]:

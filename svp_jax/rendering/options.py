@@ -22,6 +22,13 @@ class RenderOptions:
     """Both stages, or only the parsing maps of the first."""
     maps: Literal["stage1", "driver"] = "stage1"
     """Where the second stage's parsing maps come from: made by the first stage, or the driver's own."""
+    motion: Literal["auto", "absolute", "relative"] = "auto"
+    """Of a driving capture: its condition images as they are (absolute), or its motion relative to each person's
+    neutral face (relative). auto: absolute for the capture that the avatar was trained on, relative for others."""
+    set: tuple[str, ...] = ()
+    """Fixes channels of the face model in all frames, as NAME=VALUE: jawOpen=0.5 yaw=-10; see docs/control.md."""
+    face_model_file: Path | None = None
+    """Where the avatar's face model lies; looked for where the other model files are if not given."""
     unet: Literal["tuned", "base"] = "tuned"
     """The second stage's UNet and VAE: as trained for the avatar, or the base's own (to morph by text)."""
     prompt: str | None = None

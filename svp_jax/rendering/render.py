@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
@@ -25,6 +24,8 @@ from svp_jax.manifest import (
     write_manifest,
 )
 from svp_jax.rendering.chunks import Plan, plan_frames
+from svp_jax.rendering.control import open_driver
+from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.stages import StageSampler
@@ -33,13 +34,13 @@ from svp_jax.weights.avatar import Avatar, load_avatar
 from svp_jax.weights.base import encode_prompts
 
 
-def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderOptions) -> Path:
-    """Renders the avatar as the driver moves, into the folder `out`; returns it.
+def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOptions) -> Path:
+    """Renders the avatar as the driver moves (see `control.open_driver`), into the folder `out`; returns it.
 
     out/
       avatar.mp4        one picture for each frame of the driver's span, its exact frame rate and its sound
       frames/           the same pictures without loss as 000000.png ..., numbered by the driver's frames
-      side_by_side.mp4  reference, geometry, parsing map, result
+      side_by_side.mp4  the driver's frames (of the avatar's own capture: the reference), geometry, parsing map, result
       parsing/          the first stage's maps as 000000.png ..., numbered by the driver's frames
       render.json       settings, seed, frame map, times
 
@@ -51,9 +52,9 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
         UserError: bad input, named.
     """
     check_output(out, "render", options.force)
-    driver = open_capture(driver_folder)
-    plan = plan_frames(driver, options.frames)
     manifest = read_manifest(avatar_folder, "avatar")
+    driver = open_driver(Path(avatar_folder), manifest, driver_path, options)
+    plan = plan_frames(driver, options.frames)
     check_fit(Path(avatar_folder), manifest, driver, options)
     if options.steps is None:
         options = dataclasses.replace(options, steps=manifest["config"]["preview_steps"])
@@ -71,7 +72,7 @@ def render(avatar_folder: Path, driver_folder: Path, out: Path, options: RenderO
 
 def _render_frames(
     folder: Path,
-    driver: Capture,
+    driver: Driver,
     plan: Plan,
     chunk: int,
     outlines: StageSampler | None,
@@ -90,7 +91,7 @@ def _render_frames(
             frames, starts = plan.indices[part], plan.starts[part]
             with seconds("outlines"):
                 if outlines is None:
-                    parsing = driver.parsing(frames)
+                    parsing = driver.capture.parsing(frames)
                 else:
                     maps = _sampled(outlines, "outlines", outlines_of(driver, frames, window), frames, starts)
                     parsing = np.stack([colorize(decode(image, labels)) for image in maps])
@@ -173,14 +174,15 @@ def _temporal_settings(manifest: dict, options: RenderOptions) -> dict[str, floa
 
 
 def _manifest(
-    avatar: Avatar, driver: Capture, plan: Plan, options: RenderOptions, temporal: dict, seconds: "Stopwatch"
+    avatar: Avatar, driver: Driver, plan: Plan, options: RenderOptions, temporal: dict, seconds: "Stopwatch"
 ) -> dict:
     return {
         "avatar": str(avatar.folder.resolve()),
         "avatar_sha256": avatar.manifest["manifest_sha256"],
         "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
-        "driver": str(driver.folder.resolve()),
-        "driver_sha256": driver.manifest["manifest_sha256"],
+        "driver": str(driver.path.resolve()),
+        "driver_sha256": driver.sha256,
+        "own_images": driver.posed is None,
         "settings": {key: value for key, value in dataclasses.asdict(options).items() if key not in ("force", "base")},
         "prompt": _prompt(avatar, options),
         "temporal": temporal,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import caption, write_png
 from svp_jax.capture.video_writer import VideoWriter
+from svp_jax.rendering.driver import Driver
 
 COMMENT = "AI-generated video: a synthetic avatar, rendered by svp_jax"
 CAPTION_HEIGHT = 24  # Even, as yuv420p needs.
@@ -20,13 +20,13 @@ class RenderWriter:
 
     Args:
         folder: the staged folder of the render.
-        driver: shows its frames and geometry beside the result, and gives frame rate and sound.
+        driver: shows its frames (where it has any) and geometry beside the result, and gives frame rate and sound.
         span: the driver's frames that the videos show, one picture each.
         result: whether there are results, or only parsing maps (then there are no avatar.mp4 and no frames).
         keep_maps: whether the parsing maps are written as images, named by the driver's frame number.
     """
 
-    def __init__(self, folder: Path, driver: Capture, span: range, *, result: bool, keep_maps: bool):
+    def __init__(self, folder: Path, driver: Driver, span: range, *, result: bool, keep_maps: bool):
         self.driver, self.span, self.next = driver, span, span.start
         self.maps_folder = folder / "parsing" if keep_maps else None
         if keep_maps:
@@ -36,7 +36,11 @@ class RenderWriter:
         if result:
             self.frames_folder.mkdir(exist_ok=True)
         size = driver.size
-        self.panels = ("reference", "geometry", "parsing", "result")[: 4 if result else 3]
+        self.panels = ["geometry", "parsing"]
+        if driver.capture is not None:
+            self.panels.insert(0, "driver" if driver.posed else "reference")
+        if result:
+            self.panels.append("result")
         self.captions = np.concatenate([caption(name, size, CAPTION_HEIGHT) for name in self.panels], axis=1)
         # Before the first rendered frame there is nothing to hold.
         self.parsing = self.picture = np.zeros((size, size, 3), np.uint8)
@@ -78,9 +82,10 @@ class RenderWriter:
 
     def _show_until(self, stop: int) -> None:
         for frame in range(self.next, stop):
-            driver = [self.driver.frames([frame])[0], self.driver.geometry([frame])[0]]
-            images = [*driver, self.parsing, self.picture][: len(self.panels)]
-            row = np.concatenate(images, axis=1)
+            images = {"geometry": self.driver.geometry([frame])[0], "parsing": self.parsing, "result": self.picture}
+            if self.driver.capture is not None:
+                images[self.panels[0]] = self.driver.capture.frames([frame])[0]
+            row = np.concatenate([images[name] for name in self.panels], axis=1)
             self.side_by_side.write(np.concatenate([self.captions, row]))
             if self.avatar:
                 self.avatar.write(self.picture)

@@ -77,5 +77,8 @@ def copy_parts(out: Path, manifest: dict, folder: Path) -> None:
     for name in (*manifest["files"], "training"):
         if not (folder / name).exists():
             beside = folder / (name + ".copy")
-            shutil.copytree(out / name, beside, dirs_exist_ok=True)
+            if (out / name).is_dir():
+                shutil.copytree(out / name, beside, dirs_exist_ok=True)
+            else:
+                shutil.copy(out / name, beside)
             beside.rename(folder / name)

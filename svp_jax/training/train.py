@@ -16,7 +16,7 @@ from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
 from svp_jax.face.labels import LABELS, decode
-from svp_jax.manifest import RUN, check_output, staged_folder, write_manifest
+from svp_jax.manifest import FACE, RUN, check_output, staged_folder, write_manifest
 from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
 from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
@@ -101,6 +101,8 @@ def train(
             if not (folder / name / "controlnet" / "config.json").exists():
                 _train_stage(name, views, opened, vae, config, folder)
         shutil.rmtree(folder / "work", ignore_errors=True)
+        if (capture.folder / FACE).is_file():
+            shutil.copy(capture.folder / FACE, folder / FACE)
         body = _manifest(run, config, capture, ceiling) | {"files": part_hashes(folder)}
         write_manifest(folder, "avatar", body)
     # Only now: without it an unfinished folder could not go on.

@@ -5,6 +5,7 @@ avatar/
   outlines/controlnet/ [unet/]   Stage I
   details/controlnet/ [unet/]    Stage II
   [vae/]                         where the VAE was tuned on the person
+  [face.npz]                     the capture's fitted face model, to be moved by others
   training/                      logs and previews
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from svp_jax.errors import UserError
-from svp_jax.manifest import read_manifest, sha256_folder
+from svp_jax.manifest import FACE, content_sha256, read_manifest
 from svp_jax.models.controlnet import ControlNet
 from svp_jax.models.unet import UNet
 from svp_jax.models.vae import VAE
@@ -129,5 +130,6 @@ def _check_base(folder: Path, manifest: dict[str, Any], path: Path, sha256: str)
 
 
 def part_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each stage's folder and of the VAE's, of those that are there; every file is read."""
-    return {name: sha256_folder(Path(folder) / name) for name in (*STAGES, "vae") if (Path(folder) / name).is_dir()}
+    """SHA-256 of each stage's folder, of the VAE's and of the face, of those that are there; every file is read."""
+    there = [name for name in (*STAGES, "vae", FACE) if (Path(folder) / name).exists()]
+    return {name: content_sha256(Path(folder) / name) for name in there}

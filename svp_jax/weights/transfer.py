@@ -4,6 +4,7 @@ Source: ControlNet's `tool_transfer_control.py`: control' = control + (new base 
 have one; VAE and text encoder are the new base's.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.errors import UserError
-from svp_jax.manifest import CHECKSUM, body_of, write_manifest
+from svp_jax.manifest import CHECKSUM, FACE, body_of, write_manifest
 from svp_jax.weights.avatar import open_avatar, part_hashes, stage_networks
 from svp_jax.weights.base import BaseFiles, base_name, encoder_shape, open_base
 from svp_jax.weights.component import Component
@@ -64,6 +65,8 @@ def transfer(old_base: str | Path, new_base: str | Path, avatar: Path, target: P
                 settings["trainable"] = "locked"
         if manifest["vae_tuned"]:
             write_model(networks["vae"], folder / "vae")
+        if (avatar / FACE).is_file():
+            shutil.copy(avatar / FACE, folder / FACE)
         body = body_of(manifest)
         body["transferred"] = {"from": manifest["base"], "avatar_sha256": manifest[CHECKSUM], "unet": unet}
         body["base"] = {"path": base_name(new_base), "sha256": new.sha256()}

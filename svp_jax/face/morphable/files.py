@@ -4,6 +4,7 @@ from pathlib import Path
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable import ict
+from svp_jax.face.morphable.flame import load_flame
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.model_files import look_up_model, model_folders
 
@@ -43,4 +44,4 @@ def face_model_path(name: str, given: Path | None) -> Path:
 
 def open_face_model(name: str, path: Path) -> FaceModel:
     """The model "ict" or "flame" in the file or folder `path`; UserError where it is none."""
-    return ict.load_ict(path)
+    return ict.load_ict(path) if name == "ict" else load_flame(path)

@@ -38,7 +38,7 @@ _einsum = partial(jnp.einsum, precision="highest")
         "joint_identity",
         "joint_expression",
         "skinning",
-        "iris_cos",
+        "iris_cosine",
         "triangles",
         "parts",
         "embedding",
@@ -56,7 +56,7 @@ class Flame:
         joints: float32 [5, 3], where the average face's joints are: root, neck, jaw, left eye, right eye.
         joint_identity, joint_expression: float32 [5, 3, n], how they move with the weights.
         skinning: float32 [V, 5], how much each joint moves each vertex.
-        iris_cos: float32 [V], for vertices of an eyeball the cosine of the angle at its centre, in the average face,
+        iris_cosine: float32 [V], for vertices of an eyeball the cosine of the angle at its centre, in the average face,
             between them and the eye's axis (z); -1 elsewhere.
         triangles, parts: see `model.FaceModel`; None in a model of some vertices.
         embedding: where the landmarks and irises lie, None where no file says it.
@@ -71,13 +71,16 @@ class Flame:
     joint_identity: jax.Array
     joint_expression: jax.Array
     skinning: jax.Array
-    iris_cos: np.ndarray
+    iris_cosine: np.ndarray
     triangles: np.ndarray | None
     parts: np.ndarray | None
     embedding: FlameLandmarks | None
     folder: str
 
     name = "flame"
+    limits = (-3.0, 3.0)
+    # An iris is 1.17 cm wide, the eyeballs of this model have a radius of 1.2 cm.
+    iris_limit = 0.87
 
     @property
     def identity_size(self) -> int:
@@ -132,7 +135,7 @@ class Flame:
 
     def restricted(self, vertices: np.ndarray) -> "Flame":
         """The model of the vertices int [n] alone, in that order, without triangles and landmarks."""
-        own = ("template", "identity", "expression", "pose", "skinning", "iris_cos")
+        own = ("template", "identity", "expression", "pose", "skinning", "iris_cosine")
         rows = {name: getattr(self, name)[vertices] for name in own}
         return replace(self, **rows, triangles=None, parts=None, embedding=None)
 
@@ -201,7 +204,7 @@ def _model(
         "joint_identity": joint_identity,
         "joint_expression": joint_expression,
         "skinning": arrays.skinning,
-        "iris_cos": _iris_cos(arrays.template, joints),
+        "iris_cosine": _iris_cosine(arrays.template, joints),
     }
     single = {name: array.astype(np.float32) for name, array in single.items()}
     parts = np.full(len(arrays.triangles), PART_INDEX["skin"], np.uint8)
@@ -209,12 +212,12 @@ def _model(
         inside = (arrays.triangles >= vertices.start) & (arrays.triangles < vertices.stop)
         parts[inside.all(1)] = PART_INDEX[eye]
     if embedding is not None:
-        irises = [EYES[eye].start + int(single["iris_cos"][EYES[eye]].argmax()) for eye in ("right_eye", "left_eye")]
+        irises = [EYES[eye].start + int(single["iris_cosine"][EYES[eye]].argmax()) for eye in ("right_eye", "left_eye")]
         embedding = replace(embedding, frontal=joined(embedding.frontal, at_vertices(irises)))
     return Flame(**single, triangles=arrays.triangles, parts=parts, embedding=embedding, folder=folder)
 
 
-def _iris_cos(template: np.ndarray, joints: np.ndarray) -> np.ndarray:
+def _iris_cosine(template: np.ndarray, joints: np.ndarray) -> np.ndarray:
     cosines = np.full(len(template), -1.0)
     for eye, joint in (("left_eye", _LEFT_EYE_JOINT), ("right_eye", _RIGHT_EYE_JOINT)):
         rays = template[EYES[eye]] - joints[joint]

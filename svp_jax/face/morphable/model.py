@@ -23,6 +23,8 @@ class FaceModel(Protocol):
         channels: names of the E expression weights. limits: the lowest and highest that make sense.
         triangles: int32 [T, 3]; triangles that face the camera wind counter-clockwise on the screen.
         parts: uint8 [T], indices into `PARTS`.
+        iris_cosine: float32 [V], of eyeballs the cosine of the angle between a vertex and the optical axis, else -1;
+            what is above `iris_limit` is the iris. (Not of "mediapipe", whose irises are landmarks.)
         landmarks: the 68 Multi-PIE points (0 to 16 jaw, from the subject's right ear; 17 brows, 27 nose, 36 eyes,
             48 lips), then the centres of right and left iris.
     """
@@ -33,6 +35,8 @@ class FaceModel(Protocol):
     limits: tuple[float, float]
     triangles: np.ndarray
     parts: np.ndarray
+    iris_cosine: np.ndarray
+    iris_limit: float
     landmarks: Embedding
 
     def vertices(self, parameters: FaceParameters) -> jax.Array:

@@ -34,7 +34,13 @@ def points_of(landmarks: np.ndarray) -> np.ndarray:
     raise ValueError(f"landmarks: got {landmarks.shape[-2]} points, allowed are 478 (MediaPipe) or {COUNT} (Multi-PIE)")
 
 
+def eye_corners(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The outer corners of right and left eye [..., D] of points [..., 70, D]."""
+    right, left = _OUTER_CORNERS
+    return points[..., right, :], points[..., left, :]
+
+
 def eye_distance(points: np.ndarray) -> np.ndarray:
-    """Distance [...] between the outer corners of the eyes of points [..., 70, 2 or 3]."""
-    right, left = (points[..., index, :2] for index in _OUTER_CORNERS)
+    """Distance [...] in the picture between the outer corners of the eyes of points [..., 70, 2 or 3]."""
+    right, left = eye_corners(points[..., :2])
     return np.linalg.norm(right - left, axis=-1)

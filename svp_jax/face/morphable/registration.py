@@ -13,7 +13,7 @@ from svp_jax.face.morphable.multi_pie import CHIN, FROM_MEDIAPIPE, INNER, IRISES
 from svp_jax.face.morphable.parameters import neutral
 from svp_jax.face.rasterizer import vertex_normals
 
-_NEAR = 12  # Vertices whose triangles are tried.
+_TRIED = 48  # Triangles.
 
 
 def mediapipe_embedding(model: FaceModel, canonical: np.ndarray) -> Embedding:
@@ -52,45 +52,45 @@ def thin_plate_spline(source: np.ndarray, target: np.ndarray, points: np.ndarray
 
 
 def nearest_on_mesh(points: np.ndarray, facing: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> Embedding:
-    """The nearest places on a mesh to `points` [n, 3], among triangles that face as `facing` [n, 3] does."""
-    incident = [[] for _ in range(len(vertices))]
-    for number, corners in enumerate(triangles):
-        for corner in corners:
-            incident[corner].append(number)
-    used = np.unique(triangles)
-    corners, weights = [], []
-    for point, direction in zip(points, facing, strict=True):
-        order = np.argpartition(((vertices[used] - point) ** 2).sum(axis=1), _NEAR)[:_NEAR]
-        tried = triangles[np.unique(np.concatenate([incident[vertex] for vertex in used[order]]))]
-        a, b, c = (vertices[tried[:, k]] for k in range(3))
-        alike = np.cross(b - a, c - a) @ direction > 0
-        places = _barycentric_nearest(point, a, b, c)
-        distance = np.linalg.norm((places[..., None] * np.stack([a, b, c], axis=1)).sum(axis=1) - point, axis=1)
-        best = int(np.where(alike, distance, distance + 1e6).argmin())
-        corners.append(tried[best])
-        weights.append(places[best])
-    return Embedding(np.array(corners, np.int32), np.array(weights, np.float32))
+    """The nearest places on a mesh to `points` [n, 3], among triangles that face as `facing` [n, 3] does.
+
+    Of the triangles, those with the nearest middles are tried: meshes whose triangles are of a size.
+    """
+    corners = vertices[triangles]
+    middles = corners.mean(axis=1)
+    count = min(_TRIED, len(triangles))
+    squares = (points**2).sum(1)[:, None] + (middles**2).sum(1) - 2 * points @ middles.T
+    tried = np.argpartition(squares, count - 1, axis=1)[:, :count]
+    a, b, c = np.moveaxis(corners[tried], 2, 0)
+    places = _barycentric_nearest(points[:, None], a, b, c)
+    found = (places[..., None] * corners[tried]).sum(axis=2)
+    distance = np.linalg.norm(found - points[:, None], axis=-1)
+    alike = (np.cross(b - a, c - a) * facing[:, None]).sum(-1) > 0
+    best = np.where(alike, distance, distance + 1e6).argmin(axis=1)[:, None]
+    chosen = np.take_along_axis(tried, best, axis=1)[:, 0]
+    weights = np.take_along_axis(places, best[..., None], axis=1)[:, 0]
+    return Embedding(triangles[chosen].astype(np.int32), weights.astype(np.float32))
 
 
-def _barycentric_nearest(point: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Barycentric coordinates [T, 3] of the place on each triangle a, b, c [T, 3] that is nearest to `point` [3]."""
-    u, v, w = b - a, c - a, point - a
+def _barycentric_nearest(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Barycentric coordinates [..., 3] of the place on each triangle a, b, c [..., 3] that is nearest to `points`."""
+    u, v, w = b - a, c - a, points - a
     uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
     wu, wv = (w * u).sum(-1), (w * v).sum(-1)
     area = np.maximum(uu * vv - uv**2, 1e-12)
-    inside = np.stack([(vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area], axis=-1)
-    candidates = [np.concatenate([1 - inside.sum(-1, keepdims=True), inside], axis=-1)]
+    one, two = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
+    candidates = [np.stack([1 - one - two, one, two], axis=-1)]
     # Where it projects outside, the nearest place lies on one of the edges.
     ends = (a, b, c)
     for first, second in ((0, 1), (1, 2), (2, 0)):
         along = ends[second] - ends[first]
         length = np.maximum((along**2).sum(-1), 1e-12)
-        t = np.clip(((point - ends[first]) * along).sum(-1) / length, 0, 1)
-        place = np.zeros((len(a), 3))
-        place[:, first], place[:, second] = 1 - t, t
+        t = np.clip(((points - ends[first]) * along).sum(-1) / length, 0, 1)
+        place = np.zeros((*t.shape, 3))
+        place[..., first], place[..., second] = 1 - t, t
         candidates.append(place)
-    corners = np.stack(ends, axis=1)
     stacked = np.stack(candidates)
-    distance = np.linalg.norm((stacked[..., None] * corners).sum(axis=2) - point, axis=-1)
+    found = (stacked[..., None] * np.stack(ends, axis=-2)).sum(axis=-2)
+    distance = np.linalg.norm(found - points, axis=-1)
     distance[0] = np.where((stacked[0] >= 0).all(axis=-1), distance[0], np.inf)
-    return np.take_along_axis(stacked, distance.argmin(axis=0)[None, :, None], axis=0)[0]
+    return np.take_along_axis(stacked, distance.argmin(axis=0)[None, ..., None], axis=0)[0]

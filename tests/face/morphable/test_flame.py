@@ -149,7 +149,7 @@ def test_restricted_is_a_part_of_the_whole(flame):
     some = np.random.default_rng(0).permutation(5023)[:200]
     small = flame.restricted(some)
     np.testing.assert_allclose(vertices_of(small, given), vertices_of(flame, given)[:, some], atol=1e-6)
-    np.testing.assert_array_equal(small.iris_cos, flame.iris_cos[some])
+    np.testing.assert_array_equal(small.iris_cosine, flame.iris_cosine[some])
     assert small.triangles is None and small.identity_size == 300
 
 
@@ -174,9 +174,9 @@ def test_parts_and_irises(flame, arrays):
         own = (triangles >= vertices.start).all(1) & (triangles < vertices.stop).all(1)
         np.testing.assert_array_equal(flame.parts == PART_INDEX[eye], own)
         # The vertex in front, as the file was made.
-        assert np.argmax(flame.iris_cos[vertices]) == 120
-        assert flame.iris_cos[vertices].min() == pytest.approx(-1, abs=1e-6)
-    assert (flame.parts == PART_INDEX["skin"]).sum() == 8000 and (flame.iris_cos[:3931] == -1).all()
+        assert np.argmax(flame.iris_cosine[vertices]) == 120
+        assert flame.iris_cosine[vertices].min() == pytest.approx(-1, abs=1e-6)
+    assert (flame.parts == PART_INDEX["skin"]).sum() == 8000 and (flame.iris_cosine[:3931] == -1).all()
     np.testing.assert_array_equal(flame.landmarks.corners[68:, 0], [4477 + 120, 3931 + 120])
 
 

@@ -1,0 +1,94 @@
+"""What moves an avatar: a capture as it is, or the avatar's own face model, moved by a capture, a file or a script."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from svp_jax.capture.capture import Capture
+from svp_jax.capture.face_track import draw_track
+from svp_jax.face.morphable.camera import Camera
+from svp_jax.face.morphable.model import FaceModel
+from svp_jax.face.morphable.parameters import FaceParameters
+
+_KEPT = 64  # Drawn frames that are remembered: windows overlap, and stages ask one after the other.
+
+
+@dataclass(frozen=True)
+class Posed:
+    """The avatar's face in N frames, before the avatar's camera."""
+
+    model: FaceModel
+    parameters: FaceParameters
+    camera: Camera
+    size: int
+    drawn: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def images(self, indices) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(geometry, iris map) of each of the frames `indices`."""
+        absent = np.array(sorted({int(index) for index in indices} - self.drawn.keys()), int)
+        if len(absent):
+            images = draw_track(self.model, self.parameters.frames(absent), self.camera, self.size)
+            self.drawn.update(zip(absent.tolist(), images, strict=True))
+        found = [self.drawn[int(index)] for index in indices]
+        for index in list(self.drawn)[:-_KEPT]:
+            del self.drawn[index]
+        return found
+
+
+@dataclass(frozen=True)
+class Driver:
+    """N frames that an avatar is rendered for.
+
+    Attributes:
+        path: what the user gave. sha256: of the capture's manifest, or of the file.
+        face_model: of the condition images.
+        split: part -> [start, stop); a script has no "train".
+        capture: where the motion comes from; None for files, which have neither pictures nor sound.
+        posed: None takes the capture's own condition images.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    frame_rate: Fraction
+    shot: np.ndarray
+    split: dict[str, list[int]]
+    face_model: str
+    capture: Capture | None = None
+    posed: Posed | None = None
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.shot)
+
+    @property
+    def audio_path(self) -> Path | None:
+        return None if self.capture is None else self.capture.audio_path
+
+    def geometry(self, indices) -> np.ndarray:
+        """Coloured normals, uint8 [n, S, S, 3]."""
+        if self.posed is None:
+            return self.capture.geometry(indices)
+        return np.stack([geometry for geometry, _ in self.posed.images(indices)])
+
+    def iris(self, indices) -> np.ndarray:
+        """Iris maps, uint8 [n, S, S, 3]."""
+        if self.posed is None:
+            return self.capture.iris(indices)
+        return np.stack([iris for _, iris in self.posed.images(indices)])
+
+
+def of_capture(capture: Capture) -> Driver:
+    """The capture as it is."""
+    return Driver(
+        path=capture.folder,
+        sha256=capture.manifest["manifest_sha256"],
+        size=capture.size,
+        frame_rate=capture.frame_rate,
+        shot=capture.shot,
+        split=capture.manifest["split"],
+        face_model=capture.manifest["face_model"],
+        capture=capture,
+    )

@@ -1,0 +1,197 @@
+"""What drives an avatar: captures as they are, captures by their motion, files of parameters, scripts."""
+
+import dataclasses
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from factories import make_avatar, make_capture, make_face_track
+
+from svp_jax.capture.capture import open_capture
+from svp_jax.capture.face_track import draw_track, read_face_track, write_face_track
+from svp_jax.errors import UserError
+from svp_jax.face.morphable import rotation
+from svp_jax.face.tracking import pose_angles
+from svp_jax.manifest import body_of, read_manifest, write_manifest
+from svp_jax.rendering import driver as driver_module
+from svp_jax.rendering.control import open_driver
+from svp_jax.rendering.options import RenderOptions
+from svp_jax.rendering.render import render
+
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory):
+    """(own capture, another person's), both fitted with a MediaPipe model of their own."""
+    folders = []
+    for seed, name in enumerate(("own", "other")):
+        folder = make_capture(tmp_path_factory.mktemp(name) / name, FRAMES)
+        write_face_track(folder / "face.npz", make_face_track(FRAMES, seed))
+        body = body_of(read_manifest(folder, "capture")) | {"face_model": "mediapipe"}
+        write_manifest(folder, "capture", body)
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def avatar(captures, base_folder, tmp_path_factory):
+    """Trained on the first of the captures, as its manifest says."""
+    folder = make_avatar(tmp_path_factory.mktemp("avatar") / "avatar", base_folder)
+    shutil.copy(captures[0] / "face.npz", folder)
+    manifest = read_manifest(captures[0], "capture")
+    body = body_of(read_manifest(folder, "avatar"))
+    body["capture"] |= {"face_model": "mediapipe", "manifest_sha256": manifest["manifest_sha256"]}
+    write_manifest(folder, "avatar", body)
+    return folder
+
+
+@pytest.fixture
+def opened(avatar):
+    """(driver, options) -> Driver"""
+    return lambda path, **options: open_driver(avatar, read_manifest(avatar, "avatar"), path, RenderOptions(**options))
+
+
+def angles(driver) -> np.ndarray:
+    """Yaw, pitch and roll in degrees, [N, 3]."""
+    pose = np.tile(np.eye(4), (driver.frame_count, 1, 1))
+    pose[:, :3, :3] = rotation.matrix(np.asarray(driver.posed.parameters.rotation))
+    return pose_angles(pose)
+
+
+def write_script(folder, text: str, name: str = "move.csv"):
+    (folder / name).write_text("time,channel,value\n" + text)
+    return folder / name
+
+
+def test_the_avatars_own_capture_drives_it_with_its_own_images(opened, captures):
+    driver = opened(captures[0])
+    assert driver.posed is None
+    np.testing.assert_array_equal(driver.geometry([1, 2]), open_capture(captures[0]).geometry([1, 2]))
+
+
+def test_another_person_moves_the_avatars_own_face(opened, captures, avatar):
+    driver = opened(captures[1])
+    own, other = (read_face_track(folder / "face.npz") for folder in captures)
+    motion = driver.posed.parameters
+    assert driver.posed.model.mean is not other.person.mean
+    np.testing.assert_array_equal(driver.posed.model.mean, own.person.mean)
+    moved = other.parameters.expression - np.median(other.parameters.expression, axis=0)
+    rest = np.median(own.parameters.expression, axis=0)
+    np.testing.assert_allclose(motion.expression, np.clip(rest + moved, 0, 1), atol=1e-6)
+    drawn = list(draw_track(own.person, motion, own.camera, 64))
+    np.testing.assert_array_equal(driver.geometry([3])[0], drawn[3][0])
+    np.testing.assert_array_equal(driver.iris([3])[0], drawn[3][1])
+
+
+def test_motion_can_be_chosen(opened, captures):
+    assert opened(captures[1], motion="absolute").posed is None
+    assert opened(captures[0], motion="relative").posed is not None
+
+
+def test_captures_without_a_fit_are_taken_as_they_are_with_a_warning(opened, captures, tmp_path):
+    bare = make_capture(tmp_path / "bare", FRAMES)
+    with pytest.warns(UserWarning, match="without a fitted face model"):
+        assert opened(bare).posed is None
+    with pytest.raises(UserError, match=r"face\.npz is missing"):
+        opened(bare, motion="relative")
+
+
+def test_set_fixes_channels_and_leaves_the_others(opened, captures):
+    own = read_face_track(captures[0] / "face.npz").parameters
+    driver = opened(captures[0], set=("jawOpen=0.75", "yaw=-10"))
+    motion = driver.posed.parameters
+    np.testing.assert_allclose(motion.expression[:, 0], 0.75, atol=1e-6)
+    np.testing.assert_allclose(motion.expression[:, 1:], own.expression[:, 1:], atol=1e-6)
+    np.testing.assert_allclose(motion.eyes, own.eyes, atol=1e-6)
+    # The person's neutral turn is the mean one.
+    mean = np.degrees(own.rotation[:, 1].mean())
+    np.testing.assert_allclose(angles(driver)[:, 0], mean - 10, atol=0.1)
+
+
+def test_a_script_moves_the_avatar_from_its_rest(opened, tmp_path, captures):
+    driver = opened(write_script(tmp_path, "0,jawOpen,0\n1,jawOpen,1\n0,pitch,0\n1,pitch,12\n"))
+    assert driver.frame_count == 26 and driver.frame_rate == 25
+    assert driver.capture is None and driver.audio_path is None
+    opening = driver.posed.parameters.expression[:, 0]
+    assert opening[0] == 0 and opening[-1] == 1 and (np.diff(opening) >= 0).all()
+    pitch = angles(driver)[:, 1]
+    assert pitch[-1] - pitch[0] == pytest.approx(12, abs=0.1)
+    own = read_face_track(captures[0] / "face.npz")
+    np.testing.assert_allclose(driver.posed.parameters.translation[0], np.median(own.parameters.translation, axis=0))
+
+
+def test_a_file_of_parameters_drives(opened, captures):
+    file, capture = opened(captures[1] / "face.npz"), opened(captures[1])
+    np.testing.assert_array_equal(file.posed.parameters.expression, capture.posed.parameters.expression)
+    assert file.frame_rate == 25 and file.shot.tolist() == [0] * FRAMES
+
+
+def test_what_is_drawn_is_remembered_and_does_not_grow(opened, captures, monkeypatch):
+    monkeypatch.setattr(driver_module, "_KEPT", 3)
+    driver = opened(captures[1])
+    for start in range(0, FRAMES - 1):
+        driver.geometry([start, start + 1])
+        assert len(driver.posed.drawn) <= 3
+
+
+def test_a_script_is_rendered(avatar, tmp_path):
+    script = write_script(tmp_path, "0,jawOpen,0\n0.2,jawOpen,1\n")
+    out = render(avatar, script, tmp_path / "out", RenderOptions(steps=2, chunk=4))
+    manifest = read_manifest(out, "render")
+    assert manifest["frames"] == list(range(6)) and manifest["frame_rate"] == "25"
+    assert sorted(path.name for path in (out / "frames").iterdir())[-1] == "000005.png"
+    assert manifest["settings"]["motion"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,jawOpe,1\n", "jawOpen"),
+        ("1,jawOpen,1\n0,jawOpen,0\n", r"move\.csv"),
+        ("", "no "),
+        ("0,jawOpen,nan\n", "nan"),
+    ],
+)
+def test_bad_scripts_are_refused(opened, tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        opened(write_script(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_other_bad_drivers_are_refused(opened, captures, avatar, base_folder, tmp_path):
+    def refused(match: str, path, **options) -> None:
+        with pytest.raises(UserError, match=match) as error:
+            opened(path, **options)
+        assert "\n" not in str(error.value)
+
+    script = write_script(tmp_path, "0,jawOpen,1\n")
+    refused("no such driver", tmp_path / "nowhere.csv")
+    refused("a driver is", shutil.copy(script, tmp_path / "move.txt"))
+    refused("no parsing maps", script, maps="driver")
+    refused("jawOpen", captures[0], set=("jawOpn=1",))
+    refused("set", captures[0], set=("jawOpen",))
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"PK\3\4 nothing")
+    refused("no fitted face model", broken)
+    track = make_face_track(4)
+    expression = track.parameters.expression.copy()
+    expression[2, 1] = np.nan
+    write_face_track(
+        broken, dataclasses.replace(track, parameters=dataclasses.replace(track.parameters, expression=expression))
+    )
+    refused("expression is not a finite number in frame 2", broken)
+    write_face_track(broken, dataclasses.replace(track, parameters=track.parameters.frames(slice(0, 0))))
+    refused("no frames", broken)
+    unfitted = make_avatar(tmp_path / "unfitted", base_folder)
+    with pytest.raises(UserError, match="only captures drive it"):
+        open_driver(unfitted, read_manifest(unfitted, "avatar"), script, RenderOptions())
+
+
+def test_models_with_nothing_in_common_are_refused(opened, captures, tmp_path):
+    track = make_face_track(4)
+    person = dataclasses.replace(track.person, channels=tuple(f"expression_{index}" for index in range(5)))
+    write_face_track(tmp_path / "face.npz", dataclasses.replace(track, person=person))
+    with pytest.raises(UserError, match="no expression in common"), warnings.catch_warnings():
+        opened(tmp_path / "face.npz")
