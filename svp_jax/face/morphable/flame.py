@@ -78,6 +78,7 @@ class Flame:
     folder: str
 
     name = "flame"
+    limits = (-3.0, 3.0)  # Ours, in standard deviations.
 
     @property
     def identity_size(self) -> int:
