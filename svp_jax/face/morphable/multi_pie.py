@@ -18,7 +18,7 @@ JAW, BROWS, NOSE, EYES, LIPS = (slice(0, 17), slice(17, 27), slice(27, 36), slic
 INNER = slice(17, 68)
 IRISES = slice(68, 70)
 CHIN = 8
-_OUTER_CORNERS = (36, 45)
+OUTER_CORNERS = (36, 45)
 
 
 def points_of(landmarks: np.ndarray) -> np.ndarray:
@@ -36,5 +36,5 @@ def points_of(landmarks: np.ndarray) -> np.ndarray:
 
 def eye_distance(points: np.ndarray) -> np.ndarray:
     """Distance [...] between the outer corners of the eyes of points [..., 70, 2 or 3]."""
-    right, left = (points[..., index, :2] for index in _OUTER_CORNERS)
+    right, left = (points[..., index, :2] for index in OUTER_CORNERS)
     return np.linalg.norm(right - left, axis=-1)
