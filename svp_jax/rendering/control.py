@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,11 @@ from svp_jax.capture.face_track import FaceTrack, read_face_track
 from svp_jax.errors import UserError
 from svp_jax.face.control.channels import apply
 from svp_jax.face.control.retarget import Actor, neutral_of, retarget
-from svp_jax.face.control.script import SUFFIXES, parse_settings, read_script
+from svp_jax.face.control.script import FRAME_RATE, parse_settings, read_script
 from svp_jax.face.morphable.parameters import FaceParameters
 from svp_jax.manifest import FACE, sha256_file
 from svp_jax.rendering.driver import Driver, Posed, of_capture
 from svp_jax.rendering.options import RenderOptions
-
-FRAME_RATE = Fraction(25)  # Of files that have none.
 
 
 def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions) -> Driver:
@@ -44,20 +41,19 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
     if options.maps == "driver":
         raise UserError(f"--maps driver needs a capture, {path} has no parsing maps; leave it out")
     face, person = _own_face(avatar, options)
-    if path.suffix in SUFFIXES:
+    if path.suffix != ".npz":
         script = read_script(path)
-        rate = script.frame_rate or FRAME_RATE
+        script.check(person.model)
+        rate = script.frame_rate
         count = int(script.seconds * rate) + 1
         rest = person.neutral.frames(np.zeros(count, int))
-        motion = apply(script.sampled(rate, count), rest, person.neutral, person.model)
-    elif path.suffix == ".npz":
+        motion = apply(script.sampled(rate, count), rest, person.neutral, person.model, str(path))
+    else:
         rate = FRAME_RATE
         track = read_face_track(path)
         if not len(track.parameters):
             raise UserError(f"{path} has no frames; give a face.npz of a capture")
         motion = _relative(track, person)
-    else:
-        raise UserError(f"{path}: a driver is a capture, or a file that ends in .npz, {', '.join(SUFFIXES)}")
     count = len(motion)
     motion = _with_settings(settings, motion, person)
     return Driver(
@@ -129,5 +125,4 @@ def _relative(track: FaceTrack, person: Actor, usable: np.ndarray | None = None)
 
 def _with_settings(settings: dict[str, float], motion: FaceParameters, person: Actor) -> FaceParameters:
     """`motion` with the degrees of freedom of --set fixed."""
-    fixed = {name: np.full(len(motion), value, np.float32) for name, value in settings.items()}
-    return apply(fixed, motion, person.neutral, person.model)
+    return apply(settings, motion, person.neutral, person.model, "--set")

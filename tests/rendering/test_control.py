@@ -150,7 +150,7 @@ def test_a_script_is_rendered(avatar, tmp_path):
     [
         ("0,jawOpe,1\n", "jawOpen"),
         ("1,jawOpen,1\n0,jawOpen,0\n", r"move\.csv"),
-        ("", "no "),
+        ("", "no keys"),
         ("0,jawOpen,nan\n", "nan"),
     ],
 )
@@ -168,7 +168,7 @@ def test_other_bad_drivers_are_refused(opened, captures, avatar, base_folder, tm
 
     script = write_script(tmp_path, "0,jawOpen,1\n")
     refused("no such driver", tmp_path / "nowhere.csv")
-    refused("a driver is", shutil.copy(script, tmp_path / "move.txt"))
+    refused("allowed are", shutil.copy(script, tmp_path / "move.txt"))
     refused("no parsing maps", script, maps="driver")
     refused("jawOpen", captures[0], set=("jawOpn=1",))
     refused("set", captures[0], set=("jawOpen",))

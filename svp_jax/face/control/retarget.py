@@ -1,7 +1,7 @@
 """The motion of one person on another: relative to each one's own neutral face.
 
-What moves is the difference to the neutral: expression weights of the same name, the turn of the head about its own
-axes, its shift in parts of the face's size, and the gaze.
+What moves is the difference to the neutral: expression weights of the same name, the turn of the head as it is seen in
+the picture, its shift in parts of the face's size, and the gaze.
 """
 
 import warnings
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from svp_jax.errors import UserError
+from svp_jax.face.control.channels import face_size
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.model import FaceModel
-from svp_jax.face.morphable.multi_pie import eye_corners
 from svp_jax.face.morphable.parameters import FaceParameters
 from svp_jax.face.morphable.tracked import matching_channels
 
@@ -23,11 +23,6 @@ class Actor:
 
     model: FaceModel
     neutral: FaceParameters
-
-    def size(self) -> float:
-        """Distance between the outer corners of the eyes, in the model's unit."""
-        right, left = eye_corners(np.asarray(self.model.landmarks.points(self.model.vertices(self.neutral)))[0])
-        return float(np.linalg.norm(right - left))
 
 
 def neutral_of(parameters: FaceParameters, usable: np.ndarray) -> FaceParameters:
@@ -79,7 +74,7 @@ def retarget(motion: FaceParameters, driver: Actor, avatar: Actor) -> FaceParame
     expression = own.expression + np.where(known, moved[:, np.maximum(columns, 0)], 0)
     turned = np.asarray(rotation.matrix(np.asarray(motion.rotation)))
     rest, start = (np.asarray(rotation.matrix(np.asarray(n.rotation)))[0] for n in (other, own))
-    scale = avatar.size() / driver.size()
+    scale = face_size(avatar.model, own) / face_size(driver.model, other)
     count = len(motion)
     return FaceParameters(
         identity=own.identity,
@@ -87,6 +82,6 @@ def retarget(motion: FaceParameters, driver: Actor, avatar: Actor) -> FaceParame
         jaw=own.jaw + np.asarray(motion.jaw) - other.jaw,
         neck=np.repeat(own.neck, count, axis=0),
         eyes=own.eyes + np.asarray(motion.eyes) - other.eyes,
-        rotation=rotation.vector(start @ (rest.T @ turned)).astype(np.float32),
+        rotation=rotation.vector((turned @ rest.T) @ start).astype(np.float32),
         translation=(own.translation + scale * (np.asarray(motion.translation) - other.translation)).astype(np.float32),
     )

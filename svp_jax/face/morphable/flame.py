@@ -78,7 +78,7 @@ class Flame:
     folder: str
 
     name = "flame"
-    limits = (-3.0, 3.0)
+    limits = (-3.0, 3.0)  # Ours, in standard deviations.
     # An iris is 1.17 cm wide, the eyeballs of this model have a radius of 1.2 cm.
     iris_limit = 0.87
 
