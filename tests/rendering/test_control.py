@@ -29,7 +29,7 @@ def captures(tmp_path_factory):
     for seed, name in enumerate(("own", "other")):
         folder = make_capture(tmp_path_factory.mktemp(name) / name, FRAMES)
         write_face_track(folder / "face.npz", make_face_track(FRAMES, seed))
-        body = body_of(read_manifest(folder, "capture")) | {"face_model": "mediapipe"}
+        body = body_of(read_manifest(folder, "capture")) | {"face_model": "mediapipe", "prompt": name}
         write_manifest(folder, "capture", body)
         folders.append(folder)
     return folders
