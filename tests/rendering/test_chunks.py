@@ -9,16 +9,17 @@ from factories import make_capture
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.rendering.chunks import plan_frames
+from svp_jax.rendering.driver import of_capture
 
 
 @pytest.fixture(scope="module")
 def gaps(driver_folder):
-    return open_capture(driver_folder)
+    return of_capture(open_capture(driver_folder))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return open_capture(make_capture(tmp_path_factory.mktemp("whole") / "capture", 10))
+    return of_capture(open_capture(make_capture(tmp_path_factory.mktemp("whole") / "capture", 10)))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,6 @@ def test_span_without_a_face(gaps):
 
 
 def test_empty_test_part(tmp_path):
-    capture = open_capture(make_capture(tmp_path / "capture", 3, test_fraction=0.0))
+    capture = of_capture(open_capture(make_capture(tmp_path / "capture", 3, test_fraction=0.0)))
     with pytest.raises(UserError, match=r"--frames test: .* has no such frames"):
         plan_frames(capture, "test")

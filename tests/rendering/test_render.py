@@ -21,6 +21,7 @@ from svp_jax.face.labels import LABEL_INDEX, PALETTE
 from svp_jax.manifest import read_manifest, sha256_file, sha256_folder, write_manifest
 from svp_jax.rendering import render as render_module
 from svp_jax.rendering import stages
+from svp_jax.rendering.driver import of_capture
 from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
@@ -254,7 +255,8 @@ class TestFit:
     def check(self, manifest, driver_folder, **options):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            check_fit(Path("avatar"), manifest, open_capture(driver_folder), RenderOptions(**FAST, **options))
+            driver = of_capture(open_capture(driver_folder))
+            check_fit(Path("avatar"), manifest, driver, RenderOptions(**FAST, **options))
         return [str(warning.message) for warning in caught]
 
     @pytest.fixture

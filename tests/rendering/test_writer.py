@@ -8,12 +8,13 @@ from factories import RISE
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import caption, read_png
 from svp_jax.errors import UserError
+from svp_jax.rendering.driver import of_capture
 from svp_jax.rendering.writer import CAPTION_HEIGHT, COMMENT, RenderWriter
 
 
 @pytest.fixture(scope="module")
 def driver(driver_folder):
-    return open_capture(driver_folder)
+    return of_capture(open_capture(driver_folder))
 
 
 def flat(level):
@@ -55,7 +56,7 @@ def test_side_by_side_shows_driver_maps_and_result(driver, tmp_path):
     frames = read_video(tmp_path / "side_by_side.mp4")
     assert frames.shape == (2, CAPTION_HEIGHT + 64, 4 * 64, 3)
     panels = np.split(frames[1, CAPTION_HEIGHT:].astype(float), 4, axis=1)
-    expected = [driver.frames([4])[0], driver.geometry([4])[0], flat(60)[0], flat(120)[0]]
+    expected = [driver.capture.frames([4])[0], driver.geometry([4])[0], flat(60)[0], flat(120)[0]]
     for panel, image in zip(panels, expected, strict=True):
         assert np.abs(panel - image).mean() < 8
     assert not (tmp_path / "parsing").exists()
