@@ -2,20 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapes import unit_sphere
 
 from svp_jax.face.rasterizer import color_normals, interpolate, rasterize, render_normals, vertex_normals
 
 
 def sphere(rows, columns, centre, radius):
-    """A closed sphere in pixel coordinates whose faces wind counter-clockwise as seen from outside."""
-    longitude = np.linspace(0, 2 * np.pi, columns, endpoint=False)
-    latitude = np.linspace(-np.pi / 2, np.pi / 2, rows)
-    b, a = np.meshgrid(latitude, longitude, indexing="ij")
-    unit = np.stack([np.cos(b) * np.sin(a), np.sin(b), -np.cos(b) * np.cos(a)], -1).reshape(-1, 3)
-    here = np.arange(rows - 1)[:, None] * columns + np.arange(columns)
-    right = np.arange(rows - 1)[:, None] * columns + (np.arange(columns) + 1) % columns
-    p, q, r, s = (x.ravel() for x in (here, right, here + columns, right + columns))
-    return centre + radius * unit, np.concatenate([np.stack([p, r, q], 1), np.stack([q, r, s], 1)])
+    """A closed sphere in pixel coordinates."""
+    points, triangles = unit_sphere(rows, columns)
+    return centre + radius * points * [1, -1, -1], triangles
 
 
 def test_right_triangle_covers_the_pixels_counted_by_hand():
