@@ -338,7 +338,7 @@ class TestErrors:
         self.fails(avatar_folder, driver_folder, tmp_path / "out", "--frames 3:13: .* frames 0:12", frames="3:13")
 
     def test_no_capture(self, avatar_folder, tmp_path):
-        self.fails(avatar_folder, tmp_path / "nothing", tmp_path / "out", "nothing: no such folder")
+        self.fails(avatar_folder, tmp_path / "nothing", tmp_path / "out", "nothing: no such driver")
 
     def test_taken_output(self, avatar_folder, driver_folder, tmp_path):
         out = tmp_path / "out"

@@ -43,13 +43,13 @@ class Weights:
 
     point: float = 100.0  # Of a landmark of full weight: 1 % of the eyes' distance.
     depth: float = 40.0
-    score: float = 2.0
-    expression: float = 0.4
+    score: float = 1.0
+    expression: float = 0.2
     jaw: float = 2.0
     gaze: float = 1.0
     vergence: float = 3.0  # Difference between the gazes of both eyes.
-    limit: float = 20.0
-    identity: float = 0.4
+    limit: float = 5.0
+    identity: float = 0.2
     steady: float = 5.0
 
 
