@@ -245,7 +245,7 @@ def _render_command() -> Callable[..., None]:
         avatar: _path("AVATAR"),
         driver: _path("DRIVER"),
         out: Path,
-        options: Annotated[RenderOptions, tyro.conf.arg(name="")],
+        options: Annotated[RenderOptions, tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
     ) -> None:
         """Renders an avatar as a driving capture moves: avatar.mp4, frames/, parsing/, side_by_side.mp4.
 

@@ -103,7 +103,7 @@ def _own_face(avatar: Path, options: RenderOptions) -> tuple[FaceTrack, Actor]:
     if not path.is_file():
         raise UserError(
             f"{avatar} has no {FACE}: it was trained on a capture without a fitted face model, so only captures drive "
-            "it; prepare its video again (svp prepare) and train on that"
+            "it; train it on one that has (svp prepare VIDEO, or svp prepare CAPTURE --face-model ict)"
         )
     face = read_face_track(path)
     return face, _actor(face, options)

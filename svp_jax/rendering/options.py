@@ -26,7 +26,7 @@ class RenderOptions:
     """Of a driving capture: its condition images as they are (absolute), or its motion relative to each person's
     neutral face (relative). auto: absolute for the capture that the avatar was trained on, relative for others."""
     set: tuple[str, ...] = ()
-    """Fixes channels of the face model in all frames, as NAME=VALUE: jawOpen=0.5 yaw=-10; see docs/control.md."""
+    """Fixes a channel of the face model in all frames, as NAME=VALUE, such as jawOpen=0.5 (docs/control.md)."""
     face_model_file: Path | None = None
     """Where the avatar's face model lies; looked for where the other model files are if not given."""
     unet: Literal["tuned", "base"] = "tuned"

@@ -28,7 +28,8 @@ _PARTS = {
     "mouth_socket": "inside",
     "eye_socket_left": "inside",
     "eye_socket_right": "inside",
-    "gums_and_tongue": "tongue",
+    # No tracker sees a tongue: at rest it would fill every open mouth.
+    "gums_and_tongue": "inside",
     "teeth": "teeth",
     "eyeball_left": "left_eye",
     "eyeball_right": "right_eye",

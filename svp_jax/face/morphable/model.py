@@ -10,7 +10,7 @@ from svp_jax.face.morphable.parameters import FaceParameters
 
 # What a triangle belongs to. Skin is what the condition images show as a surface; "inside" are the sockets of mouth
 # and eyes, which hide what is behind them and are black themselves.
-PARTS = ("skin", "inside", "teeth", "tongue", "right_eye", "left_eye")
+PARTS = ("skin", "inside", "teeth", "right_eye", "left_eye")
 PART_INDEX = {name: index for index, name in enumerate(PARTS)}
 
 

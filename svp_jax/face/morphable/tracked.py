@@ -93,11 +93,16 @@ def fit_tracking(
 def matching_channels(channels: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
     """For each of `channels` the position of its like in `names`, int [E], -1 for none.
 
-    A channel of one side takes the score of both where the tracker has no sides: browInnerUpLeft and browInnerUp.
+    A channel of one side takes the score of both where the tracker has no sides (browInnerUpLeft and browInnerUp), and
+    one without sides the left one's.
     """
     place = {name: index for index, name in enumerate(names)}
-    both = [channel.removesuffix("Left").removesuffix("Right") for channel in channels]
-    return np.array([place.get(channel, place.get(one, -1)) for channel, one in zip(channels, both, strict=True)], int)
+
+    def find(channel: str) -> int:
+        both = channel.removesuffix("Left").removesuffix("Right")
+        return next((place[name] for name in (channel, both, f"{channel}Left") if name in place), -1)
+
+    return np.array([find(channel) for channel in channels], int)
 
 
 @dataclass(frozen=True)
