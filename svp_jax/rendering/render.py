@@ -33,6 +33,9 @@ from svp_jax.rendering.writer import RenderWriter
 from svp_jax.weights.avatar import Avatar, load_avatar
 from svp_jax.weights.base import encode_prompts
 
+# Options that say nothing about the result.
+_OF_THIS_MACHINE = ("force", "base", "face_model_file")
+
 
 def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOptions) -> Path:
     """Renders the avatar as the driver moves (see `control.open_driver`), into the folder `out`; returns it.
@@ -183,7 +186,7 @@ def _manifest(
         "driver": str(driver.path.resolve()),
         "driver_sha256": driver.sha256,
         "own_images": driver.posed is None,
-        "settings": {key: value for key, value in dataclasses.asdict(options).items() if key not in ("force", "base")},
+        "settings": {key: value for key, value in dataclasses.asdict(options).items() if key not in _OF_THIS_MACHINE},
         "prompt": _prompt(avatar, options),
         "temporal": temporal,
         "size": driver.size,

@@ -138,11 +138,13 @@ def test_what_is_drawn_is_remembered_and_does_not_grow(opened, captures, monkeyp
 
 def test_a_script_is_rendered(avatar, tmp_path):
     script = write_script(tmp_path, "0,jawOpen,0\n0.2,jawOpen,1\n")
-    out = render(avatar, script, tmp_path / "out", RenderOptions(steps=2, chunk=4))
+    # Without a meaning for this avatar's model, which is in the avatar itself.
+    options = RenderOptions(steps=2, chunk=4, face_model_file=tmp_path, set=("yaw=3",))
+    out = render(avatar, script, tmp_path / "out", options)
     manifest = read_manifest(out, "render")
     assert manifest["frames"] == list(range(6)) and manifest["frame_rate"] == "25"
     assert sorted(path.name for path in (out / "frames").iterdir())[-1] == "000005.png"
-    assert manifest["settings"]["motion"] == "auto"
+    assert manifest["settings"]["motion"] == "auto" and manifest["settings"]["set"] == ["yaw=3"]
 
 
 @pytest.mark.parametrize(
