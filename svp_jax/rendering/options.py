@@ -10,7 +10,7 @@ from svp_jax.errors import UserError, outside
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What `render` does; every field is a flag of `svp render` and, but for paths of this machine and `force`, is recorded in `render.json`.
+    """What `render` does; every field is a flag of `svp render`. `render.json` records all but this machine's paths.
 
     Raises:
         UserError: a value outside what is allowed, or two values that contradict each other.
