@@ -8,6 +8,7 @@ import pytest
 from factories import file_size_limit
 
 from svp_jax.capture.capture import CaptureWriter, open_capture
+from svp_jax.capture.face_track import read_face_track
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.prepare import prepare
 from svp_jax.capture.video import open_video
@@ -63,7 +64,12 @@ def test_clean_video(run, shared):
     }
     assert "only 3.1 s" in (capture.folder / "quality.txt").read_text()
     overlay = open_video(capture.folder / "overlay.mp4")
-    assert (overlay.width, overlay.height, overlay.announced) == (1024, 256, 78)
+    assert (overlay.width, overlay.height, overlay.announced) == (1280, 256, 78)
+    # The model of this clip alone, fitted to it.
+    track = read_face_track(capture.folder / "face.npz")
+    assert track.model_name == "mediapipe" and len(track.parameters) == 78
+    assert quality["fit_error_percent"] < 1.5 and quality["fit_worst_frame_percent"] < 3
+    assert quality["fit_jitter_fitted"] < quality["fit_jitter_tracked"]
 
 
 def test_maps_fit_the_landmarks(run):
