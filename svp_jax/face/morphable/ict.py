@@ -17,6 +17,7 @@ import numpy as np
 from svp_jax.errors import UserError
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.embedding import Embedding, at_vertices
+from svp_jax.face.morphable.ict_repository import read_repository
 from svp_jax.face.morphable.model import PART_INDEX
 from svp_jax.face.morphable.parameters import FaceParameters
 
@@ -127,13 +128,7 @@ def load_ict(path: Path) -> ICT:
         UserError: it is neither, or lacks an array.
     """
     path = Path(path)
-    if path.is_dir():
-        from svp_jax.face.morphable.ict_repository import read_repository
-
-        arrays = read_repository(path)
-    else:
-        arrays = _read_npz(path)
-    return _model(arrays)
+    return _model(read_repository(path) if path.is_dir() else _read_npz(path))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
