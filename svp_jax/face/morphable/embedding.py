@@ -27,6 +27,14 @@ class Embedding:
         """Where they are, [..., L, 3], on vertices [..., V, 3]."""
         return (vertices[..., self.corners, :] * self.weights[..., None]).sum(-2)
 
+    def common(self, labels: np.ndarray) -> np.ndarray:
+        """The label [L] that the corners of each point share; `labels` is [V]. ValueError where they differ."""
+        found = np.asarray(labels)[self.corners]
+        counts = self.weights > 0
+        if ((found != found[:, :1]) & counts & counts[:, :1]).any():
+            raise ValueError("points lie between parts")
+        return found[:, 0]
+
     def taken(self, which) -> "Embedding":
         """The points `which` (anything that indexes an array)."""
         return Embedding(self.corners[which], self.weights[which])

@@ -4,6 +4,7 @@ For frame n with parameters y_n (expression e, jaw j, gaze g, rotation r, transl
 these are summed; u is the distance between the outer eye corners in the picture, all weights are ours (`Weights`):
 
     point   rho(|project(X_l(b, y_n)) - x_nl| / u)    for each landmark l, rho is the pseudo-Huber function
+    lids    gap_l - tracked gap_l                     upper lid to lower lid, divided by u
     depth   rho(relative depth of X_l - z_nl / u)     the tracker's depth, which is rough
     score   e_c - s_nc                                the tracker's blendshape score of the same name
     prior   e, j, g, b                                towards the neutral, average face
@@ -34,7 +35,7 @@ from svp_jax.face.smoothing import gaussian_over_time
 CHUNK = 16  # Frames in one call of the compiled loop.
 KEY_FRAMES = 16  # The identity is fitted to these, spread over the clip's poses and expressions.
 ROUNDS = 3  # Alternations between identity and frames.
-_STEPS = 8  # Of the solver, at most, for a frame; half as many for the identity.
+_STEPS = 16  # Of the solver, at most, for a frame; half as many for the identity.
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Weights:
     """Inverse standard deviations of the terms above."""
 
     point: float = 100.0  # Of a landmark of full weight: 1 % of the eyes' distance.
+    lids: float = 40.0
     depth: float = 40.0
     score: float = 1.0
     expression: float = 0.2
@@ -71,7 +73,7 @@ class Frames:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["model", "embedding", "camera", "importance", "score_importance", "unit", "weights"],
+    data_fields=["model", "camera", "importance", "lids", "score_importance", "unit", "weights"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -79,15 +81,16 @@ class Problem:
     """What is the same in all frames.
 
     Attributes:
-        model: restricted to the vertices that `embedding` needs.
-        importance: [L], factor on the weights of each landmark. score_importance: [E], 0 where there is no score.
+        model: of the landmarks alone, which are its vertices.
+        importance: [L], factor on the weights of each landmark. lids: int [2, P], those on upper and on lower lids.
+        score_importance: [E], 0 where there is no score.
         unit: [], distance between the outer eye corners in pixels.
     """
 
     model: FaceModel
-    embedding: Embedding
     camera: Camera
     importance: jax.Array
+    lids: jax.Array
     score_importance: jax.Array
     unit: jax.Array
     weights: dict[str, float]
@@ -107,6 +110,7 @@ def fit(
     model: FaceModel,
     embedding: Embedding,
     importance: np.ndarray,
+    lids: np.ndarray,
     points: np.ndarray,
     scores: np.ndarray,
     score_importance: np.ndarray,
@@ -120,6 +124,7 @@ def fit(
 
     Args:
         embedding: of the L landmarks on `model`. importance: [L], 1 for a landmark that counts fully.
+        lids: int [2, P], pairs of landmarks, on upper and on lower lids.
         points: [N, L, 3], x and y in pixels, depth in the same unit (small is near).
         scores: [N, E], the tracker's guess of each expression weight. score_importance: [E], 0 where it has none.
         camera: in pixels of the same picture.
@@ -128,7 +133,7 @@ def fit(
         sigma: of the smoothing in time that the second pass is drawn towards, in frames; 0 leaves that pass out.
     """
     usable = np.flatnonzero(shot >= 0)
-    problem = _problem(model, embedding, importance, score_importance, camera, unit, weights)
+    problem = _problem(model, embedding, importance, lids, score_importance, camera, unit, weights)
     points, scores = np.asarray(points, np.float32), np.asarray(scores, np.float32)
     first = _first_guess(problem, points[usable], scores[usable])
     keys = key_frames(points[usable], scores[usable], problem)
@@ -155,13 +160,12 @@ def parameters_of(identity: jax.Array, frames: Frames) -> FaceParameters:
     )
 
 
-def _problem(model, embedding, importance, score_importance, camera, unit, weights: Weights) -> Problem:
-    used, places = np.unique(embedding.corners, return_inverse=True)
+def _problem(model, embedding, importance, lids, score_importance, camera, unit, weights: Weights) -> Problem:
     return Problem(
-        model=model.restricted(used),
-        embedding=Embedding(places.reshape(-1, 3).astype(np.int32), embedding.weights),
+        model=model.restricted(embedding),
         camera=camera,
         importance=np.asarray(importance, np.float32),
+        lids=np.asarray(lids, np.int32),
         score_importance=np.asarray(score_importance, np.float32),
         unit=np.float32(unit),
         weights={field.name: np.float32(getattr(weights, field.name)) for field in fields(weights)},
@@ -172,10 +176,11 @@ def _residual(problem: Problem, identity: jax.Array, frame: Frames, targets: Tar
     """All terms of one frame but the identity's prior; the module's text names them."""
     weights = problem.weights
     parameters = parameters_of(identity, jax.tree.map(lambda array: array[None], frame))
-    points = problem.embedding.points(problem.model.vertices(parameters))[0]
+    points = problem.model.vertices(parameters)[0]
     screen = problem.camera.project(points)
     offset = (screen[:, :2] - targets.points[:, :2]) / problem.unit
     point = _robust(offset * (weights["point"] * problem.importance)[:, None], 2.0)
+    upper, lower = offset[problem.lids]
     middle = (screen[:, 2] * problem.importance).sum() / problem.importance.sum()
     away = (screen[:, 2] - middle) * problem.camera.focal / middle
     tracked = targets.points[:, 2] - (targets.points[:, 2] * problem.importance).sum() / problem.importance.sum()
@@ -199,6 +204,8 @@ def _residual(problem: Problem, identity: jax.Array, frame: Frames, targets: Tar
             # Neighbouring landmarks err alike: a tenth of their information is their own.
             0.1 * point.ravel(),
             0.1 * depth.ravel(),
+            # Lids move little: without a term of its own a blink is lost among the other landmarks.
+            ((upper - lower) * weights["lids"]).ravel(),
             (frame.expression - targets.scores) * problem.score_importance * weights["score"],
             frame.expression * weights["expression"],
             frame.jaw * weights["jaw"],
@@ -303,7 +310,7 @@ def _first_guess(problem: Problem, points: np.ndarray, scores: np.ndarray) -> Fr
         jnp.zeros(model.identity_size),
         Frames(np.zeros_like(expression[:1]), *(np.zeros((1, *s), np.float32) for s in ((3,), (2, 2), (3,), (3,)))),
     )
-    average = np.asarray(problem.embedding.points(model.vertices(resting)))[0].astype(np.float64)
+    average = np.asarray(model.vertices(resting))[0].astype(np.float64)
     weight = (problem.importance / problem.importance.sum())[:, None].astype(np.float64)
     # Pixels, with y up and z to the viewer.
     tracked = points.astype(np.float64) * [1, -1, -1]

@@ -42,12 +42,13 @@ _einsum = partial(jnp.einsum, precision="highest")
         "triangles",
         "parts",
         "embedding",
+        "points",
     ],
     meta_fields=["folder"],
 )
 @dataclass(frozen=True)
 class Flame:
-    """FLAME, a `model.FaceModel`; or some of its vertices alone.
+    """FLAME, a `model.FaceModel`; or points on it alone.
 
     Attributes:
         template: float32 [V, 3], the average face at rest.
@@ -58,9 +59,10 @@ class Flame:
         skinning: float32 [V, 5], how much each joint moves each vertex.
         iris_cosine: float32 [V], for vertices of an eyeball the cosine of the angle at its centre, in the average face,
             between them and the eye's axis (z); -1 elsewhere.
-        triangles, parts: see `model.FaceModel`; None in a model of some vertices.
+        triangles, parts: see `model.FaceModel`; None in a model of points.
         embedding: where the landmarks and irises lie, None where no file says it.
         folder: where the file was looked for, as messages name it.
+        points: in a model of points, where they lie on its V vertices.
     """
 
     template: jax.Array
@@ -76,6 +78,7 @@ class Flame:
     parts: np.ndarray | None
     embedding: FlameLandmarks | None
     folder: str
+    points: Embedding | None = None
 
     name = "flame"
     limits = (-3.0, 3.0)  # Ours, in standard deviations.
@@ -119,7 +122,7 @@ class Flame:
         return joints + _einsum("jke,be->bjk", self.joint_expression, parameters.expression)
 
     def vertices(self, parameters: FaceParameters) -> jax.Array:
-        """[B, V, 3] in the camera's space; the numbers of weights must be the model's."""
+        """[B, V, 3] in the camera's space (or the points); the numbers of weights must be the model's."""
         angles = jnp.stack(
             [parameters.rotation, parameters.neck, parameters.jaw, parameters.eyes[:, 1], parameters.eyes[:, 0]], axis=1
         )
@@ -131,13 +134,16 @@ class Flame:
         turns, shifts = _chained(turned, self.rest_joints(parameters))
         # Each vertex moves by the mean of the joints' motions.
         turn, shift = _einsum("vj,bjik->bvik", self.skinning, turns), _einsum("vj,bjk->bvk", self.skinning, shifts)
-        return _einsum("bvik,bvk->bvi", turn, posed) + shift + parameters.translation[:, None]
+        moved = _einsum("bvik,bvk->bvi", turn, posed) + shift + parameters.translation[:, None]
+        return moved if self.points is None else self.points.points(moved)
 
-    def restricted(self, vertices: np.ndarray) -> "Flame":
-        """The model of the vertices int [n] alone, in that order, without triangles and landmarks."""
+    def restricted(self, points: Embedding) -> "Flame":
+        """`points` alone; see `model.FaceModel`. Joints move each corner differently, so corners are kept."""
+        used, corners = np.unique(points.corners, return_inverse=True)
         own = ("template", "identity", "expression", "pose", "skinning", "iris_cosine")
-        rows = {name: getattr(self, name)[vertices] for name in own}
-        return replace(self, **rows, triangles=None, parts=None, embedding=None)
+        rows = {name: getattr(self, name)[used] for name in own}
+        kept = Embedding(corners.reshape(-1, 3).astype(np.int32), points.weights)
+        return replace(self, **rows, triangles=None, parts=None, embedding=None, points=kept)
 
     def _embedding(self) -> FlameLandmarks:
         if self.embedding is None:

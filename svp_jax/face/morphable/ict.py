@@ -102,19 +102,18 @@ class ICT:
         moves = (head @ pivots[..., None] - turns @ pivots[..., None])[..., 0] + parameters.translation[:, None]
         return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
 
-    def restricted(self, vertices: np.ndarray) -> "ICT":
-        """The vertices int [n] alone; see `FaceModel`."""
-        nothing = np.zeros((0, 3), np.int32)
+    def restricted(self, points: Embedding) -> "ICT":
+        """`points` alone; see `FaceModel`."""
         return replace(
             self,
-            neutral=self.neutral[vertices],
-            identity_basis=self.identity_basis[:, vertices],
-            expression_basis=self.expression_basis[:, vertices],
-            turned_by=self.turned_by[vertices],
-            triangles=nothing,
+            neutral=points.points(self.neutral),
+            identity_basis=points.points(self.identity_basis),
+            expression_basis=points.points(self.expression_basis),
+            turned_by=points.common(self.turned_by),
+            triangles=np.zeros((0, 3), np.int32),
             parts=np.zeros(0, np.uint8),
             landmarks=at_vertices(np.zeros(0, np.int32)),
-            iris_cosine=self.iris_cosine[vertices],
+            iris_cosine=np.zeros(0, np.float32),
         )
 
 

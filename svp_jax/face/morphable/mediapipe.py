@@ -64,13 +64,13 @@ class MediaPipeFace:
         moves = (head @ pivots[..., None] - turns @ pivots[..., None])[..., 0] + parameters.translation[:, None]
         return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
 
-    def restricted(self, vertices: np.ndarray) -> "MediaPipeFace":
-        """The vertices int [n] alone; see `FaceModel`."""
+    def restricted(self, points: Embedding) -> "MediaPipeFace":
+        """`points` alone; see `FaceModel`."""
         return replace(
             self,
-            mean=self.mean[vertices],
-            basis=self.basis[:, vertices],
-            turned_by=self.turned_by[vertices],
+            mean=points.points(self.mean),
+            basis=points.points(self.basis),
+            turned_by=points.common(self.turned_by),
             landmarks=at_vertices(np.zeros(0, np.int32)),
         )
 

@@ -43,6 +43,10 @@ class FaceModel(Protocol):
         """[B, V, 3] in the camera's space, in the model's unit of length; differentiable, no knowledge of files."""
         ...
 
-    def restricted(self, vertices: np.ndarray) -> "FaceModel":
-        """The model of the vertices int [n] alone, in that order, without triangles and landmarks; for fitting."""
+    def restricted(self, points: Embedding) -> "FaceModel":
+        """The model whose vertices are `points` on this one, without triangles and landmarks: cheap to fit.
+
+        Raises:
+            ValueError: a point lies between parts that turn on their own.
+        """
         ...

@@ -18,6 +18,8 @@ JAW, BROWS, NOSE, EYES, LIPS = (slice(0, 17), slice(17, 27), slice(27, 36), slic
 INNER = slice(17, 68)
 IRISES = slice(68, 70)
 CHIN = 8
+# Opposite points of upper and lower lid, right eye and left eye.
+LIDS = np.array([(37, 38, 43, 44), (41, 40, 47, 46)])
 _OUTER_CORNERS = (36, 45)
 
 

@@ -11,7 +11,7 @@ from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.embedding import Embedding, at_vertices
 from svp_jax.face.morphable.fitting import fit
 from svp_jax.face.morphable.model import FaceModel
-from svp_jax.face.morphable.multi_pie import COUNT, FROM_MEDIAPIPE, INNER, IRISES, eye_distance, points_of
+from svp_jax.face.morphable.multi_pie import COUNT, FROM_MEDIAPIPE, INNER, IRISES, LIDS, eye_distance, points_of
 from svp_jax.face.morphable.parameters import FaceParameters
 from svp_jax.face.morphable.registration import mediapipe_embedding
 from svp_jax.face.smoothing import jitter
@@ -81,6 +81,7 @@ def fit_tracking(
         model,
         embedding.taken(fitted),
         importance[fitted],
+        np.searchsorted(fitted, every[LIDS]),
         landmarks[:, fitted],
         targets,
         known.astype(np.float32),
@@ -136,9 +137,7 @@ def fit_report(
     """
     inner = points_of(landmarks)[:, INNER]
     places = embedding.taken(np.arange(COUNT) if len(embedding) == COUNT else np.array(FROM_MEDIAPIPE))
-    used, corners = np.unique(places.corners, return_inverse=True)
-    placed = Embedding(corners.reshape(-1, 3).astype(np.int32), places.weights)
-    projected = np.asarray(camera.project(placed.points(model.restricted(used).vertices(parameters))))[:, INNER]
+    projected = np.asarray(camera.project(model.restricted(places).vertices(parameters)))[:, INNER]
     usable = shot >= 0
     distance = np.linalg.norm(projected[usable, :, :2] - inner[usable, :, :2], axis=-1)
     error = distance.mean(axis=1) / eye_distance(points_of(landmarks[usable]))

@@ -8,6 +8,7 @@ import pytest
 from flame_factory import random_embeddings, random_flame, write_smplx
 
 from svp_jax.face.importers.imported import Imported
+from svp_jax.face.morphable.embedding import at_vertices
 from svp_jax.face.morphable.flame import Flame, load_flame
 from svp_jax.face.morphable.parameters import FaceParameters
 
@@ -39,7 +40,7 @@ def whole(tmp_path_factory) -> Flame:
 def model(whole) -> Flame:
     """Some vertices suffice to tell where a head is; the outermost are among them."""
     extremes = np.concatenate([whole.template.argmin(0), whole.template.argmax(0)])
-    return whole.restricted(np.concatenate([extremes, np.arange(0, 5023, 20)]))
+    return whole.restricted(at_vertices(np.concatenate([extremes, np.arange(0, 5023, 20)])))
 
 
 @pytest.fixture(scope="session")
