@@ -23,7 +23,9 @@ _SCLERA = 80  # Vertices; the rest of an eyeball is its iris.
 CENTRES = {"right": np.array([-3.0, 3.5, 8.0]), "left": np.array([3.0, 3.5, 8.0])}
 RADIUS = 1.5
 OUTWARDS = 5.0  # Degrees, by which the eyeballs of the neutral face look aside.
-NAMES = ("jawOpen", "eyeBlink_L", "browInnerUp_R")
+NAMES = ("jawOpen", "eyeBlink_L", "PupilDilate_R")
+# What the last of them does to the right eyeball, in the directions of `eyeball`; the others do nothing to either.
+DILATION = np.array([0.1, 0.1, 0])
 # What each of the four identities does to each eyeball: moves it [cm], scales it, turns it [radians about x, y, z].
 MOVES = np.array([[0.1, 0, 0], [0, 0.2, -0.1], [0, 0, 0], [0.05, 0.05, 0.05]])
 SCALES = np.array([0.0, 0.03, -0.02, 0.01])
@@ -52,11 +54,14 @@ def random_ict(seed: int = 0) -> dict[str, np.ndarray]:
     subparts = {"narrow_face": (0, 50)}
     for side, outwards in (("left", OUTWARDS), ("right", -OUTWARDS)):
         start, stop = RANGES[f"eyeball_{side}"]
-        away = eyeball() @ from_angles(outwards, 0, 0).T
+        looking = from_angles(outwards, 0, 0)
+        away = eyeball() @ looking.T
         neutral[start:stop] = CENTRES[side] + away
         turned = np.cross(TURNS[:, None], away)
         identity[:, start:stop] = MOVES[:, None] + SCALES[:, None, None] * away + turned
         expression[:, start:stop] = 0
+        if side == "right":
+            expression[2, start:stop] = (DILATION * eyeball()) @ looking.T
         subparts |= {f"sclera_{side}": (start, start + _SCLERA), f"iris_{side}": (start + _SCLERA, stop)}
     faces = [np.arange(start, stop - 2)[:, None] + np.arange(3) for start, stop in RANGES.values()]
     return {

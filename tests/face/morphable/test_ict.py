@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ict_factory import CENTRES, MOVES, RADIUS, RANGES, SCALES, eyeball, random_ict, write_ict
+from ict_factory import CENTRES, DILATION, MOVES, RADIUS, RANGES, SCALES, eyeball, random_ict, write_ict
 
 from svp_jax.face.morphable.ict import load_ict
 from svp_jax.face.morphable.model import PART_INDEX
@@ -16,6 +16,7 @@ from svp_jax.face.morphable.rotation import from_angles, vector
 
 SIDES = ("right", "left")
 HEAD = slice(0, RANGES["eyeball_left"][0])
+vertices_of = jax.jit(lambda model, parameters: model.vertices(parameters))
 PERSON = np.array([0.5, -1.0, 2.0, 1.5], np.float32)
 
 
@@ -53,21 +54,26 @@ def test_heads_are_the_linear_formula_turned_and_moved(small, arrays):
     parameters = replace(parameters, rotation=np.tile(quarter, (3, 1)))
     # A quarter turn about y carries z to x and x to -z.
     expected = shaped[..., [2, 1, 0]] * [1, 1, -1] + parameters.translation[:, None]
-    np.testing.assert_allclose(small.vertices(parameters)[:, HEAD], expected, atol=2e-5)
+    np.testing.assert_allclose(vertices_of(small, parameters)[:, HEAD], expected, atol=2e-5)
 
 
 def test_jaw_and_neck_do_nothing(small):
     rest = at_rest(small)
     moved = replace(rest, jaw=rest.jaw + 1, neck=rest.neck + 1)
-    np.testing.assert_array_equal(small.vertices(moved), small.vertices(rest))
+    np.testing.assert_array_equal(vertices_of(small, moved), vertices_of(small, rest))
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_eyeballs_look_ahead_whosever_they_are(small, side):
     """The factory's identities move, scale and turn them; the turn is left out, and so is that of the neutral face."""
-    vertices = np.asarray(small.vertices(at_rest(small)))[0, slice(*RANGES[f"eyeball_{side}"])]
+    vertices = np.asarray(vertices_of(small, at_rest(small)))[0, slice(*RANGES[f"eyeball_{side}"])]
     expected = CENTRES[side] + PERSON @ MOVES + (1 + PERSON @ SCALES) * eyeball()
     np.testing.assert_allclose(vertices, expected, atol=2e-5)
+
+
+def test_pupils_widen_about_the_axis_that_looks_ahead(small):
+    basis = small.expression_basis[2, slice(*RANGES["eyeball_right"])]
+    np.testing.assert_allclose(basis, DILATION * eyeball(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (20, 0), (0, 15), (-25, -10)])
@@ -81,7 +87,7 @@ def test_gaze_turns_the_iris_about_the_eyeball_s_centre(small, yaw, pitch):
         rotation=vector(head)[None].astype(np.float32),
         translation=np.array([[1, 2, -50]], np.float32),
     )
-    irises = np.asarray(small.landmarks.points(small.vertices(parameters)))[0, IRISES]
+    irises = np.asarray(small.landmarks.points(vertices_of(small, parameters)))[0, IRISES]
     right_and_up = [np.sin(np.radians(yaw)) * np.cos(np.radians(pitch)), np.sin(np.radians(pitch))]
     direction = np.array([*right_and_up, np.cos(np.radians(yaw)) * np.cos(np.radians(pitch))])
     for iris, side in zip(irises, SIDES, strict=True):
@@ -93,7 +99,9 @@ def test_one_eye_turns_alone(small):
     rest = at_rest(small)
     eyes = rest.eyes.copy()
     eyes[0, 1, 1] = 0.4
-    moved = np.abs(np.asarray(small.vertices(replace(rest, eyes=eyes)) - small.vertices(rest)))[0].max(-1) > 1e-3
+    moved = (
+        np.abs(np.asarray(vertices_of(small, replace(rest, eyes=eyes)) - vertices_of(small, rest)))[0].max(-1) > 1e-3
+    )
     left = np.zeros(len(moved), bool)
     left[slice(*RANGES["eyeball_left"])] = True
     assert moved[left].any() and not moved[~left].any()
@@ -119,15 +127,15 @@ def test_parts_are_named_and_irises_behind_corneas_left_out(small):
     assert small.triangles.dtype == np.int32 and small.parts.dtype == np.uint8
 
 
-def test_channels_have_arkit_s_sides(small):
-    assert small.channels == ("jawOpen", "eyeBlinkLeft", "browInnerUpRight")
+def test_channels_have_sides_as_arkit_s(small):
+    assert small.channels == ("jawOpen", "eyeBlinkLeft", "PupilDilateRight")
 
 
 def test_restricted_is_indexing(small):
     chosen = np.array([100, 3, 210, 5, RANGES["eyeball_right"][0]])
     parameters = random_parameters(small, 2)
     found = small.restricted(chosen)
-    np.testing.assert_allclose(found.vertices(parameters), small.vertices(parameters)[:, chosen], atol=1e-5)
+    np.testing.assert_allclose(vertices_of(found, parameters), vertices_of(small, parameters)[:, chosen], atol=1e-5)
     np.testing.assert_array_equal(found.iris_cosine, small.iris_cosine[chosen])
     assert len(found.triangles) == len(found.landmarks) == 0
 
@@ -136,15 +144,15 @@ def test_jit_and_vmap_change_nothing(small):
     parameters = random_parameters(small, 3)
     expected = small.vertices(parameters)
     # float32 sums in another order, of numbers around 10.
-    np.testing.assert_allclose(jax.jit(type(small).vertices)(small, parameters), expected, atol=2e-5)
+    np.testing.assert_allclose(vertices_of(small, parameters), expected, atol=2e-5)
     each = jax.tree.map(lambda a: a[:, None], replace(parameters, identity=None))
-    one = jax.vmap(lambda p: small.vertices(replace(p, identity=parameters.identity)))(each)
+    one = jax.vmap(lambda p: vertices_of(small, replace(p, identity=parameters.identity)))(each)
     np.testing.assert_allclose(one[:, 0], expected, atol=2e-5)
 
 
 def test_gradients_at_rest_are_those_of_the_formula(small, arrays):
     rest = at_rest(small, identity=jnp.zeros(4))
-    gradient = jax.grad(lambda p: small.vertices(p)[0, 7, 1])(jax.tree.map(jnp.asarray, rest))
+    gradient = jax.jit(jax.grad(lambda p: small.vertices(p)[0, 7, 1]))(jax.tree.map(jnp.asarray, rest))
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(gradient))
     np.testing.assert_allclose(gradient.identity, arrays["identity"][:, 7, 1], atol=1e-6)
     x, _, z = arrays["neutral"][7]
@@ -171,7 +179,7 @@ def test_real_expressions_turn_no_eyeball(ict):
 
 
 def test_real_landmarks_are_where_multi_pie_has_them(ict):
-    points = np.asarray(ict.landmarks.points(ict.vertices(at_rest(ict, identity=np.zeros(100, np.float32)))))[0]
+    points = np.asarray(ict.landmarks.points(vertices_of(ict, at_rest(ict, identity=np.zeros(100, np.float32)))))[0]
     x, y, z = points.T
     assert points.shape == (70, 3)
     # From the subject's right ear, which is at the picture's left, to the left one; the chin is lowest.

@@ -46,6 +46,16 @@ def test_matrices_are_scipy_s():
     np.testing.assert_allclose(found, Rotation.from_rotvec(rotations).as_matrix(), atol=2e-6)
 
 
+def test_small_turns_keep_their_digits():
+    rotations = random_vectors(300)
+    lengths = np.linalg.norm(rotations, axis=1, keepdims=True)
+    rotations, lengths = (array[lengths[:, 0] < 0.01] for array in (rotations, lengths))
+    m = np.asarray(compiled(rotations.astype(np.float32)), np.float64)
+    twice = np.stack([m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], -1)
+    error = np.linalg.norm(twice / 2 - rotations * np.sinc(lengths / np.pi), axis=1)
+    assert (error < 1e-6 * lengths[:, 0]).all()
+
+
 def test_leading_axes():
     rotations = random_vectors(12).reshape(2, 6, 3).astype(np.float32)
     flat = compiled(rotations.reshape(12, 3))
