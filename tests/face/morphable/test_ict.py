@@ -99,9 +99,8 @@ def test_one_eye_turns_alone(small):
     rest = at_rest(small)
     eyes = rest.eyes.copy()
     eyes[0, 1, 1] = 0.4
-    moved = (
-        np.abs(np.asarray(vertices_of(small, replace(rest, eyes=eyes)) - vertices_of(small, rest)))[0].max(-1) > 1e-3
-    )
+    moves = np.asarray(vertices_of(small, replace(rest, eyes=eyes)) - vertices_of(small, rest))[0]
+    moved = np.abs(moves).max(axis=-1) > 1e-3
     left = np.zeros(len(moved), bool)
     left[slice(*RANGES["eyeball_left"])] = True
     assert moved[left].any() and not moved[~left].any()
