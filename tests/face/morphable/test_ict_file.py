@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from ict_factory import random_ict, write_ict
+from ict_factory import RANGES, random_ict, write_ict
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.ict import load_ict
@@ -53,8 +53,9 @@ def test_half_precision_and_other_arrays_are_allowed(arrays, tmp_path):
     half = {name: arrays[name].astype(np.float16) for name in ("identity", "expression")}
     wide = {"landmarks68": arrays["landmarks68"].astype(np.int64), "licence": np.array("MIT\n")}
     model = load_ict(write_ict(tmp_path / FILE, arrays | half | wide))
+    head = slice(0, RANGES["eyeball_left"][0])
     # 11 bits of numbers around 1.
-    np.testing.assert_allclose(model.expression_basis, arrays["expression"], atol=1e-3)
+    np.testing.assert_allclose(model.expression_basis[:, head], arrays["expression"][:, head], atol=1e-3)
     assert model.expression_basis.dtype == model.identity_basis.dtype == np.float32
 
 
