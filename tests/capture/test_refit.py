@@ -69,9 +69,7 @@ def test_bad_requests_are_refused(synthetic, shared, tmp_path):
     refused("no such file", synthetic.folder, face_model="ict", face_model_file=tmp_path / "nowhere.npz")
     refused("capture", tmp_path, **ict)
     (tmp_path / "bad.npz").write_bytes(b"nothing")
-    refused(
-        "cannot be read as an ICT face model", synthetic.folder, face_model="ict", face_model_file=tmp_path / "bad.npz"
-    )
+    refused("is not a readable .npz file", synthetic.folder, face_model="ict", face_model_file=tmp_path / "bad.npz")
     with pytest.raises(UserError, match="--face-model-file belongs to"):
         PrepareOptions(face_model_file=tmp_path)
     with pytest.raises(UserError, match="--face-parameters are FLAME's"):

@@ -3,18 +3,19 @@
 from pathlib import Path
 
 from svp_jax.errors import UserError
-from svp_jax.face.morphable import ict
 from svp_jax.face.morphable.flame import load_flame
+from svp_jax.face.morphable.ict import load_ict
+from svp_jax.face.morphable.ict_file import FILE
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.model_files import look_up_model, model_folders
 
 _ICT_REPOSITORY = "ICT-FaceKit"
 _CANDIDATES = {
-    "ict": (ict.FILE,),
+    "ict": (FILE,),
     "flame": ("flame2023.pkl", "generic_model.pkl", "FLAME2023/flame2023.pkl", "FLAME2020/generic_model.pkl"),
 }
 _WANTED = {
-    "ict": f"{ict.FILE} or a checkout of github.com/ICT-VGL/ICT-FaceKit",
+    "ict": f"{FILE} or a checkout of github.com/ICT-VGL/ICT-FaceKit",
     "flame": "generic_model.pkl or flame2023.pkl from flame.is.tue.mpg.de, with a landmark embedding beside it",
 }
 
@@ -44,4 +45,4 @@ def face_model_path(name: str, given: Path | None) -> Path:
 
 def open_face_model(name: str, path: Path) -> FaceModel:
     """The model "ict" or "flame" in the file or folder `path`; UserError where it is none."""
-    return ict.load_ict(path) if name == "ict" else load_flame(path)
+    return load_ict(path) if name == "ict" else load_flame(path)

@@ -3,7 +3,8 @@
     vertices = neutral + sum_i identity_i I_i + sum_e expression_e E_e
 
 Units are centimetres. Its expressions move lids and sockets but turn no eyeball, so eyeballs turn about their own
-centres here. Jaw and neck are not parameters of this model: `jawOpen` and its like are expressions.
+centres here; identities, which turn them too in the source, only move and scale them, and with a gaze of 0 everybody
+looks straight ahead. Jaw and neck are not parameters of this model: `jawOpen` and its like are expressions.
 """
 
 from dataclasses import dataclass, replace
@@ -14,40 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from svp_jax.errors import UserError
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.embedding import Embedding, at_vertices
+from svp_jax.face.morphable.ict_file import PARTS, read_npz
 from svp_jax.face.morphable.ict_repository import read_repository
 from svp_jax.face.morphable.model import PART_INDEX
 from svp_jax.face.morphable.parameters import FaceParameters
-
-FILE = "ict_face_model.npz"
-# Part of the file -> part of our models. Left and right are the subject's in both.
-_PARTS = {
-    "face": "skin",
-    "head_and_neck": "skin",
-    "mouth_socket": "inside",
-    "eye_socket_left": "inside",
-    "eye_socket_right": "inside",
-    # No tracker sees a tongue: at rest it would fill every open mouth.
-    "gums_and_tongue": "inside",
-    "teeth": "teeth",
-    "eyeball_left": "left_eye",
-    "eyeball_right": "right_eye",
-}
-_SHAPES = {
-    "neutral": (None, 3),
-    "identity": (None, None, 3),
-    "expression": (None, None, 3),
-    "expression_names": (None,),
-    "faces": (None, 3),
-    "face_part": (None,),
-    "part_names": (None,),
-    "part_vertex_ranges": (None, 2),
-    "subpart_names": (None,),
-    "subpart_vertex_ranges": (None, 2),
-    "landmarks68": (68,),
-}
 
 
 @partial(
@@ -124,57 +97,45 @@ def load_ict(path: Path) -> ICT:
         path: `ict_face_model.npz`, or the repository's folder (the one with `FaceXModel/`).
 
     Raises:
-        UserError: it is neither, or lacks an array.
+        UserError: it is neither, or damaged.
     """
     path = Path(path)
-    return _model(read_repository(path) if path.is_dir() else _read_npz(path))
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _SHAPES if name in file}
-    except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or "it is no npz file"
-        raise UserError(f"{path}: cannot be read as an ICT face model ({reason}); give {FILE}") from None
-    for name, shape in _SHAPES.items():
-        if name not in arrays:
-            raise UserError(f"{path}: has no array {name!r}, so it is no ICT face model; give {FILE}")
-        found = arrays[name].shape
-        if len(found) != len(shape) or any(want not in (None, got) for want, got in zip(shape, found, strict=True)):
-            wanted = ["any" if size is None else size for size in shape]
-            raise UserError(f"{path}: {name} has the shape {list(found)}, expected {wanted}; get {FILE} again")
-    return arrays
+    return _model(read_repository(path) if path.is_dir() else read_npz(path))
 
 
 def _model(arrays: dict[str, np.ndarray]) -> ICT:
-    neutral = arrays["neutral"].astype(np.float32)
-    ranges = {str(n): r for n, r in zip(arrays["subpart_names"], arrays["subpart_vertex_ranges"], strict=True)}
-    parts = {str(n): r for n, r in zip(arrays["part_names"], arrays["part_vertex_ranges"], strict=True)}
+    neutral, identity, expression = (arrays[name].astype(np.float32) for name in ("neutral", "identity", "expression"))
+    ranges = {
+        str(name): slice(*ends)
+        for kind in ("part", "subpart")
+        for name, ends in zip(arrays[f"{kind}_names"], arrays[f"{kind}_vertex_ranges"], strict=True)
+    }
     turned_by = np.full(len(neutral), 2, np.int8)
     cosine = np.full(len(neutral), -1, np.float32)
-    centres, irises = [], []
+    centres, moves, irises = [], [], []
     for side, name in enumerate(("right", "left")):
-        start, stop = parts[f"eyeball_{name}"]
-        turned_by[start:stop] = side
-        ball = slice(*ranges[f"sclera_{name}"])
-        centre = _sphere_centre(neutral[ball])
+        ball, sclera = ranges[f"eyeball_{name}"], ranges[f"sclera_{name}"]
+        centre = _sphere_centre(neutral[sclera])
+        moved, scale = _moved_and_scaled(identity[:, ball], neutral[ball] - centre)
+        straight = _turn_ahead(neutral[sclera])
+        away = (neutral[ball] - centre) @ straight.T
+        neutral[ball] = centre + away
+        identity[:, ball] = moved[:, None] + scale[:, None, None] * away
+        expression[:, ball] = expression[:, ball] @ straight.T
+        turned_by[ball] = side
+        cosine[ball] = away[:, 2] / np.maximum(np.linalg.norm(away, axis=1), 1e-6)
         centres.append(centre)
-        away = neutral[start:stop] - centre
-        cosine[start:stop] = away[:, 2] / np.maximum(np.linalg.norm(away, axis=1), 1e-6)
-        irises.append(ball.start + int(cosine[ball].argmax()))
-    identity = arrays["identity"].astype(np.float32)
-    # Identities scale and move eyeballs: the centre moves as their vertices do on average.
-    moved = [identity[:, slice(*ranges[f"sclera_{name}"])].mean(axis=1) for name in ("right", "left")]
-    labels = np.array([PART_INDEX[_PARTS[str(name)]] for name in arrays["part_names"]], np.uint8)
+        moves.append(moved)
+        irises.append(sclera.start + int(cosine[sclera].argmax()))
+    labels = np.array([PART_INDEX[PARTS[str(name)]] for name in arrays["part_names"]], np.uint8)
     triangles, drawn = _without_corneas(arrays["faces"], labels[arrays["face_part"]], ranges)
     return ICT(
         neutral=neutral,
         identity_basis=identity,
-        expression_basis=arrays["expression"].astype(np.float32),
+        expression_basis=expression,
         turned_by=turned_by,
         eye_centre=np.stack(centres).astype(np.float32),
-        eye_centre_basis=np.stack(moved, axis=1).astype(np.float32),
+        eye_centre_basis=np.stack(moves, axis=1).astype(np.float32),
         triangles=triangles,
         parts=drawn,
         landmarks=at_vertices(np.concatenate([arrays["landmarks68"], irises])),
@@ -197,12 +158,39 @@ def _sphere_centre(points: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(system, (points.astype(np.float64) ** 2).sum(1), rcond=None)[0][:3]
 
 
+def _moved_and_scaled(offsets: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What offsets [I, n, 3] of an eyeball's vertices are without their turn: moves [I, 3] and scales [I].
+
+    Every scanned person looked somewhere, up to 6 degrees aside for one weight of 3. A gaze of 0 would then be
+    straight ahead for the average person alone. The turn is fitted along with them (an offset is move + scale * away +
+    turn x away, by least squares), lest it be taken for a move.
+
+    Args:
+        away: [n, 3], from the eyeball's centre to its vertices.
+    """
+    move = np.tile(np.eye(3), (len(away), 1))
+    turn = np.cross(np.eye(3)[:, None], away).reshape(3, -1).T
+    system = np.concatenate([move, away.reshape(-1, 1), turn], axis=1)
+    found = np.linalg.lstsq(system, offsets.reshape(len(offsets), -1).T.astype(np.float64), rcond=None)[0]
+    return found[:3].T, found[3]
+
+
+def _turn_ahead(points: np.ndarray) -> np.ndarray:
+    """The rotation [3, 3] after which an eyeball's points [n, 3] look along z; the source's look 5 degrees outwards.
+
+    An eyeball is round about its optical axis, along which its cornea makes it longest.
+    """
+    _, vectors = np.linalg.eigh(np.cov(points.astype(np.float64).T))
+    x, y, z = vectors[:, -1] * np.sign(vectors[2, -1])
+    return rotation.from_angles(np.degrees(np.arctan2(x, z)), np.degrees(np.arcsin(y)), 0).T
+
+
 def _without_corneas(
-    triangles: np.ndarray, parts: np.ndarray, ranges: dict[str, np.ndarray]
+    triangles: np.ndarray, parts: np.ndarray, ranges: dict[str, slice]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Triangles and parts without the iris discs behind the closed, transparent corneas: one surface per eye."""
     hidden = np.zeros(triangles.max() + 1, bool)
     for name in ("iris_left", "iris_right"):
-        hidden[slice(*ranges[name])] = True
+        hidden[ranges[name]] = True
     kept = ~hidden[triangles].any(axis=1)
     return triangles[kept].astype(np.int32), parts[kept]

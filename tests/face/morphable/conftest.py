@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from svp_jax.face.morphable.ict import FILE, ICT, load_ict
+from svp_jax.face.morphable.ict import ICT, load_ict
+from svp_jax.face.morphable.ict_file import FILE
 
 
 @pytest.fixture(scope="session")
