@@ -268,17 +268,21 @@ def _solve(
 
 @jax.jit
 def _solve_identity(problem: Problem, identity: jax.Array, frames: Frames, targets: Targets):
-    """(identity, frames with new poses): identity and the poses of all key frames, expressions as they are."""
+    """(identity, frames): the identity, the poses of all key frames, and one change of expression common to them.
+
+    Without that change what one face looks like at rest would be shared between its identity and all its expressions as
+    the first guess has it.
+    """
 
     def residual(unknown, _):
-        shape, turned, moved = unknown
-        posed = replace(frames, rotation=turned, translation=moved)
+        shape, turned, moved, common = unknown
+        posed = replace(frames, rotation=turned, translation=moved, expression=frames.expression + common)
         terms = jax.vmap(lambda frame, target: _residual(problem, shape, frame, target))(posed, targets)
         return jnp.concatenate([terms.ravel(), shape * problem.weights["identity"]])
 
-    start = (identity, frames.rotation, frames.translation)
+    start = (identity, frames.rotation, frames.translation, jnp.zeros(frames.expression.shape[-1]))
     found = optimistix.least_squares(residual, _solver(), start, max_steps=_STEPS // 2, throw=False).value
-    return found[0], replace(frames, rotation=found[1], translation=found[2])
+    return found[0], replace(frames, rotation=found[1], translation=found[2], expression=frames.expression + found[3])
 
 
 def _fit_identity(problem: Problem, frames: Frames, points: np.ndarray, scores: np.ndarray) -> jax.Array:

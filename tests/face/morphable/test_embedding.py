@@ -40,6 +40,13 @@ def test_taken_is_indexing(points, which):
     np.testing.assert_array_equal(points.taken(which).points(VERTICES), points.points(VERTICES)[which])
 
 
+def test_common_labels(points):
+    np.testing.assert_array_equal(points.taken([0, 1]).common(np.array([1, 2, 2, 5])), [5, 2])
+    # A corner of weight 0 has no say.
+    with pytest.raises(ValueError, match="between parts"):
+        points.common(np.array([1, 2, 2, 5]))
+
+
 def test_joined_keeps_the_order(points):
     found = joined(points, at_vertices([2]), points.taken([1]))
     np.testing.assert_array_equal(found.points(VERTICES), [[0, 0, 2], [2, 4, 0], [1, 4, 0], [0, 8, 0], [2, 4, 0]])
