@@ -83,7 +83,9 @@ def imported_face(
             "frame's parameters",
             stacklevel=3,
         )
-    nearest = inside[np.abs(np.arange(frames)[:, None] - imported.frames[inside]).argmin(axis=1)]
+    # Between two frames the share of the way to the second, rounded; a table of all pairs would not fit in memory.
+    between = np.interp(np.arange(frames), imported.frames[inside], np.arange(len(inside)))
+    nearest = inside[np.ceil(between - 0.5).astype(int)]
     centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
     camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
     return FaceTrack("flame", imported.parameters.frames(nearest), camera)

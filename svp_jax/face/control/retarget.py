@@ -1,7 +1,7 @@
 """The motion of one person on another: relative to each one's own neutral face.
 
 What moves is the difference to the neutral: expression weights of the same name, the turn of the head as it is seen in
-the picture, its shift in parts of the face's size, and the gaze.
+the picture, its shift in parts of the face's size, the gaze, and FLAME's joints of jaw and neck.
 """
 
 import warnings
@@ -75,12 +75,11 @@ def retarget(motion: FaceParameters, driver: Actor, avatar: Actor) -> FaceParame
     turned = np.asarray(rotation.matrix(np.asarray(motion.rotation)))
     rest, start = (np.asarray(rotation.matrix(np.asarray(n.rotation)))[0] for n in (other, own))
     scale = face_size(avatar.model, own) / face_size(driver.model, other)
-    count = len(motion)
     return FaceParameters(
         identity=own.identity,
         expression=np.clip(expression, *avatar.model.limits).astype(np.float32),
         jaw=own.jaw + np.asarray(motion.jaw) - other.jaw,
-        neck=np.repeat(own.neck, count, axis=0),
+        neck=own.neck + np.asarray(motion.neck) - other.neck,
         eyes=own.eyes + np.asarray(motion.eyes) - other.eyes,
         rotation=rotation.vector((turned @ rest.T) @ start).astype(np.float32),
         translation=(own.translation + scale * (np.asarray(motion.translation) - other.translation)).astype(np.float32),

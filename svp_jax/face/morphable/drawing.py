@@ -23,6 +23,10 @@ def condition_images(model: FaceModel, points: np.ndarray, camera: Camera, size:
         camera: of the picture of `size` pixels.
     """
     if model.name == "mediapipe":
+        if (points[:, 2] >= 0).any():
+            # What lies behind a camera has no place in its picture, and landmarks are no surface that could be cut.
+            black = np.zeros((size, size, 3), np.uint8)
+            return black, black.copy()
         screen = np.asarray(camera.project(points))
         # Depth in pixels, as the tracker gives it.
         pixels = float(camera.focal) / screen[:, 2].mean()

@@ -14,6 +14,7 @@ from svp_jax.face.morphable.parameters import neutral
 from svp_jax.face.rasterizer import vertex_normals
 
 _TRIED = 48  # Triangles.
+_TINY = 1e-100  # So that triangles without area divide 0 by something.
 
 
 def mediapipe_embedding(model: FaceModel, canonical: np.ndarray) -> Embedding:
@@ -77,14 +78,15 @@ def _barycentric_nearest(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np
     u, v, w = b - a, c - a, points - a
     uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
     wu, wv = (w * u).sum(-1), (w * v).sum(-1)
-    area = np.maximum(uu * vv - uv**2, 1e-12)
+    # Against the triangle's own size: in metres, the square of a small one's area is less than 1e-12.
+    area = np.maximum(uu * vv - uv**2, 1e-12 * uu * vv + _TINY)
     one, two = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
     candidates = [np.stack([1 - one - two, one, two], axis=-1)]
     # Where it projects outside, the nearest place lies on one of the edges.
     ends = (a, b, c)
     for first, second in ((0, 1), (1, 2), (2, 0)):
         along = ends[second] - ends[first]
-        length = np.maximum((along**2).sum(-1), 1e-12)
+        length = np.maximum((along**2).sum(-1), _TINY)
         t = np.clip(((points - ends[first]) * along).sum(-1) / length, 0, 1)
         place = np.zeros((*t.shape, 3))
         place[..., first], place[..., second] = 1 - t, t

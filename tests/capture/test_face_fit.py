@@ -1,0 +1,172 @@
+"""What another tracker found, in a capture: the right frames, the right pixels."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flame_factory import random_embeddings, random_flame, write_smplx
+from scipy.spatial import ConvexHull
+
+from svp_jax import cli
+from svp_jax.capture.capture import open_capture
+from svp_jax.capture.face_fit import imported_face
+from svp_jax.capture.face_track import read_face_track
+from svp_jax.errors import UserError
+from svp_jax.face.importers.imported import Imported
+from svp_jax.face.importers.recognise import import_parameters
+from svp_jax.face.morphable.camera import Camera
+from svp_jax.face.morphable.flame import load_flame
+from svp_jax.face.morphable.parameters import FaceParameters
+
+FILE = Path("tracked.npz")
+HEIGHT, WIDTH = 480, 640
+
+
+def make_imported(frames: list[int]) -> Imported:
+    """Every number of a frame is the frame's number."""
+    count = np.array(frames, np.float32)
+
+    def numbered(*shape: int) -> np.ndarray:
+        return np.broadcast_to(count.reshape(-1, *(1 for _ in shape)), (len(frames), *shape)).copy()
+
+    parameters = FaceParameters(
+        identity=np.arange(4, dtype=np.float32),
+        expression=numbered(5),
+        jaw=numbered(3),
+        neck=numbered(3),
+        eyes=numbered(2, 3),
+        rotation=numbered(3),
+        translation=numbered(3),
+    )
+    camera = Camera(np.float32(1234.5), np.float32([330.25, 251.5]))
+    return Imported("vhap", parameters, camera, np.array(frames), (HEIGHT, WIDTH))
+
+
+def in_capture(frames: list[int], count: int, left: float = 0, top: float = 0, scale: float = 1):
+    return imported_face(make_imported(frames), FILE, count, WIDTH, HEIGHT, left, top, scale)
+
+
+@pytest.mark.filterwarnings("error")
+def test_all_frames_are_taken_as_they_are():
+    found, expected = in_capture(list(range(6)), 6), make_imported(list(range(6)))
+    assert found.model_name == "flame" and found.person is None
+    for name, array in expected.parameters.arrays().items():
+        np.testing.assert_array_equal(getattr(found.parameters, name), array)
+
+
+@pytest.mark.filterwarnings("error")
+def test_frames_after_the_video_s_end_are_left_out():
+    np.testing.assert_array_equal(in_capture(list(range(9)), 4).parameters.jaw[:, 0], range(4))
+
+
+def test_missing_frames_take_the_nearest_and_are_counted():
+    with pytest.warns(
+        UserWarning, match=r"tracked\.npz: 8 of the video's 12 frames are not in it; they take"
+    ) as caught:
+        found = in_capture([2, 3, 6, 9, 14], 12)
+    assert len(caught) == 1
+    for name in ("expression", "jaw", "neck", "eyes", "rotation", "translation"):
+        numbers = getattr(found.parameters, name).reshape(12, -1)
+        np.testing.assert_array_equal(numbers[:, 0], [2, 2, 2, 3, 3, 6, 6, 6, 9, 9, 9, 9])
+        assert (numbers == numbers[:, :1]).all()
+
+
+def test_a_long_video_is_read_in_little_memory():
+    """A table of all frames by all frames would take 80 GB."""
+    with pytest.warns(UserWarning, match="1 of the video's 100000 frames"):
+        found = in_capture([*range(50_000), *range(50_001, 100_000)], 100_000)
+    expected = np.arange(100_000)
+    expected[50_000] = 49_999
+    # Of two that are as near, the earlier.
+    np.testing.assert_array_equal(found.parameters.jaw[:, 0], expected)
+
+
+def test_one_frame_is_all_frames():
+    with pytest.warns(UserWarning, match="4 of the video's 5 frames"):
+        found = in_capture([3], 5)
+    np.testing.assert_array_equal(found.parameters.jaw, np.full((5, 3), 3))
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 1), (100, 40, 0.16), (-12.5, 7.25, 2.0)])
+@pytest.mark.filterwarnings("error")
+def test_the_crop_s_camera_sees_the_same(crop):
+    left, top, scale = crop
+    points = np.random.default_rng(0).normal(0, 0.1, (30, 3)).astype(np.float32) - np.float32([0, 0, 1])
+    before = np.asarray(make_imported([0]).camera.project(points))
+    after = np.asarray(in_capture([0], 1, left, top, scale).camera.project(points))
+    # Float32 pixels of up to 1,000.
+    np.testing.assert_allclose(after[:, :2], (before[:, :2] - [left, top]) * scale, atol=3e-4)
+    np.testing.assert_array_equal(after[:, 2], before[:, 2])
+
+
+def test_what_is_of_another_video_is_refused():
+    def refused(match: str, imported: Imported, *size: int) -> None:
+        with pytest.raises(UserError, match=match) as error:
+            imported_face(imported, FILE, 5, *size, 0, 0, 1)
+        assert "\n" not in str(error.value) and "--face-parameters tracked.npz: " in str(error.value)
+
+    # Width and height as they are elsewhere, not exchanged.
+    refused("vhap saw pictures of 640 x 480 pixels, the video has 480 x 640", make_imported([0]), HEIGHT, WIDTH)
+    refused("holds none of the video's 5 frames", make_imported([5, 8]), WIDTH, HEIGHT)
+
+
+@pytest.fixture(scope="module")
+def flame_file(tmp_path_factory) -> Path:
+    """Whose head and eyeballs are closed surfaces: triangles between any points would take minutes to draw."""
+    arrays = random_flame(identity=100, expression=50)
+    template = arrays["v_template"]
+    surfaces = []
+    for start, stop, count in ((0, 3931, 7858), (3931, 4477, 1059), (4477, 5023, 1059)):
+        points = template[start:stop]
+        triangles = ConvexHull(points).simplices[:count]
+        a, b, c = points[triangles].swapaxes(0, 1)
+        inwards = (np.cross(b - a, c - a) * (a - points.mean(axis=0))).sum(axis=1) < 0
+        triangles[inwards] = triangles[inwards, ::-1]
+        surfaces.append(triangles + start)
+    arrays["f"] = np.concatenate(surfaces).astype(np.uint32)
+    return write_smplx(tmp_path_factory.mktemp("flame"), arrays, random_embeddings())
+
+
+def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch, capsys):
+    """`svp prepare` of eight frames, of which the tracker saw all but number 4."""
+    frames = np.delete(np.arange(8), 4)
+    rng = np.random.default_rng(0)
+
+    def normal(scale: float, *shape: int) -> np.ndarray:
+        return rng.normal(0, scale, shape).astype(np.float32)
+
+    given = tmp_path / "tracked_flame_params_30.npz"
+    np.savez(
+        given,
+        shape=normal(1, 100),
+        expr=normal(1, 7, 50),
+        rotation=normal(0.2, 7, 3),
+        translation=normal(0.02, 7, 3),
+        neck_pose=normal(0.1, 7, 3),
+        jaw_pose=normal(0.1, 7, 3),
+        eyes_pose=normal(0.1, 7, 6),
+        timestep_id=np.array([f"{index:06d}" for index in frames]),
+        focal_length=np.array([2.1], np.float32),
+        image_size=np.array([512, 512]),
+    )
+    imported = import_parameters(given, load_flame(flame_file))
+    out = tmp_path / "capture"
+    arguments = ["prepare", shared / "videos" / "lp_d0.mp4", "--out", out, "--size", 64, "--seconds", 0.32]
+    arguments += ["--parser", "landmarks", "--face-model", "flame", "--face-model-file", flame_file]
+    arguments += ["--face-parameters", given, "--face-landmarker", shared / "models" / "face_landmarker.task"]
+    monkeypatch.setattr("sys.argv", ["svp", *map(str, arguments)])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    cli.main()
+    assert "1 of the video's 8 frames are not in it" in capsys.readouterr().err
+    capture, track = open_capture(out), read_face_track(out / "face.npz")
+    assert capture.frame_count == 8 and track.model_name == "flame" and track.person is None
+    for name, array in imported.parameters.arrays().items():
+        found = getattr(track.parameters, name)
+        np.testing.assert_array_equal(found if name == "identity" else found[frames], array)
+    assert np.array_equal(track.parameters.jaw[4], track.parameters.jaw[3])
+    left, top, side = capture.manifest["source"]["crop"]
+    np.testing.assert_allclose(track.camera.focal, 2.1 * 512 * 64 / side, rtol=1e-6)
+    np.testing.assert_allclose(track.camera.centre, (np.array([256, 256]) - [left, top]) * 64 / side, rtol=1e-6)
+    assert given.name in capture.manifest["models"] and flame_file.name in capture.manifest["models"]
+    assert capture.manifest["face_model"] == "flame" and capture.geometry([0]).any()
