@@ -30,10 +30,11 @@ class Embedding:
     def common(self, labels: np.ndarray) -> np.ndarray:
         """The label [L] that the corners of each point share; `labels` is [V]. ValueError where they differ."""
         found = np.asarray(labels)[self.corners]
-        counts = self.weights > 0
-        if ((found != found[:, :1]) & counts & counts[:, :1]).any():
+        heaviest = np.take_along_axis(found, self.weights.argmax(axis=1)[:, None], axis=1)
+        # A corner of weight 0 has no say.
+        if ((found != heaviest) & (self.weights > 0)).any():
             raise ValueError("points lie between parts")
-        return found[:, 0]
+        return heaviest[:, 0]
 
     def taken(self, which) -> "Embedding":
         """The points `which` (anything that indexes an array)."""

@@ -42,7 +42,9 @@ def test_taken_is_indexing(points, which):
 
 def test_common_labels(points):
     np.testing.assert_array_equal(points.taken([0, 1]).common(np.array([1, 2, 2, 5])), [5, 2])
-    # A corner of weight 0 has no say.
+    # A corner of weight 0 has no say, wherever it stands.
+    point = Embedding(np.array([[3, 1, 2]], np.int32), np.array([[0, 0.5, 0.5]], np.float32))
+    np.testing.assert_array_equal(point.common(np.array([1, 2, 2, 5])), [2])
     with pytest.raises(ValueError, match="between parts"):
         points.common(np.array([1, 2, 2, 5]))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from svp_jax.face.morphable import rotation
+from svp_jax.face.morphable.embedding import at_vertices
 from svp_jax.face.morphable.mediapipe import MediaPipeFace, build_mediapipe
 from svp_jax.face.morphable.multi_pie import COUNT, EYES, FROM_MEDIAPIPE, NOSE
 from svp_jax.face.morphable.parameters import FaceParameters, neutral
@@ -134,7 +135,7 @@ def test_irises_belong_to_the_gaze(clip):
 def test_some_vertices_alone_move_as_in_the_whole(clip):
     model = clip.built()
     which = np.array([5, len(model.mean) - 1, 3, 68, 20])
-    some = model.restricted(which)
+    some = model.restricted(at_vertices(which))
     rng = np.random.default_rng(2)
     parameters = posed(
         model,
