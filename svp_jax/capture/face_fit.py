@@ -12,6 +12,7 @@ from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.mediapipe import build_mediapipe
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.tracked import fit_report, fit_tracking, landmark_embedding
+from svp_jax.face.smoothing import nearest_known
 
 
 def fit_face(
@@ -83,9 +84,7 @@ def imported_face(
             "frame's parameters",
             stacklevel=3,
         )
-    # Between two frames the share of the way to the second, rounded; a table of all pairs would not fit in memory.
-    between = np.interp(np.arange(frames), imported.frames[inside], np.arange(len(inside)))
-    nearest = inside[np.ceil(between - 0.5).astype(int)]
+    nearest = inside[nearest_known(imported.frames[inside], frames)]
     centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
     camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
     return FaceTrack("flame", imported.parameters.frames(nearest), camera)

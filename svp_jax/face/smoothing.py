@@ -139,6 +139,16 @@ def gaussian_over_time(values: np.ndarray, sigma: float) -> np.ndarray:
     return total / norm.reshape(-1, *[1] * (values.ndim - 1))
 
 
+def nearest_known(known: np.ndarray, count: int) -> np.ndarray:
+    """For each of `count` frames where in `known`, int [n] and rising, the frame nearest to it stands: int [count].
+
+    Of two that are as near the earlier one.
+    """
+    # Between two known frames the share of the way to the second, rounded; a table of all pairs would be large.
+    share = np.interp(np.arange(count), known, np.arange(len(known)))
+    return np.ceil(share - 0.5).astype(int)
+
+
 def jitter(landmarks: np.ndarray, shot: np.ndarray, motion: np.ndarray | None = None) -> float:
     """Mean absolute second difference over time of x and y, in the landmarks' unit; 0 for very short shots.
 

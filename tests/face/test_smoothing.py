@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from svp_jax.face.smoothing import MotionMeter, find_shots, gaussian_over_time, jitter, smooth_landmarks
+from svp_jax.face.smoothing import MotionMeter, find_shots, gaussian_over_time, jitter, nearest_known, smooth_landmarks
 
 
 def moving_points(frames: int = 120, points: int = 30, noise: float = 0.5):
@@ -98,3 +98,12 @@ def test_meter_finds_cuts_and_not_motion():
     assert not any(cuts)
     assert meter.cut(other)
     assert not meter.cut(np.roll(other, 1, axis=1))
+
+
+def test_nearest_known_frames():
+    found = nearest_known(np.array([2, 3, 7]), 10)
+    np.testing.assert_array_equal(found, [0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
+    # As a table of all distances has it.
+    known = np.flatnonzero(np.random.default_rng(0).uniform(size=200) < 0.2)
+    table = np.abs(np.arange(200)[:, None] - known).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_known(known, 200), table)
