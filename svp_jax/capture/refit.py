@@ -89,12 +89,13 @@ def fit_capture(
         tracking["blendshapes"],
         tuple(str(name) for name in tracking["blendshape_names"]),
         capture.shot,
-        _camera(capture),
+        capture_camera(capture),
         landmarker,
     )
 
 
-def _camera(capture: Capture) -> Camera:
+def capture_camera(capture: Capture) -> Camera:
+    """The camera before which the faces of a capture stand, in pixels of its images."""
     if known := capture.manifest.get("camera"):
         return Camera(np.float32(known["focal"]), np.array(known["centre"], np.float32))
     source = capture.manifest["source"]
