@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from svp_jax.errors import UserError
+from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.drawing import condition_images
 from svp_jax.face.morphable.embedding import at_vertices
@@ -116,6 +117,20 @@ def draw_track(
         posed = np.asarray(_posed(model, parameters.frames(which)))
         for points in posed[: len(parameters) - start]:
             yield condition_images(model, points, camera, size)
+
+
+def draw_capture(
+    model: FaceModel, track: FaceTrack, landmarks: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(geometry, iris map) of each frame of a capture, of any content where there is no face.
+
+    Args:
+        landmarks: [N, L, 3] in pixels, not a number where there is no face.
+    """
+    if model.name == "mediapipe":
+        # As it was tracked: nearer to the picture than any fit.
+        return ((render_geometry(points, size), iris_map(points, size)) for points in np.nan_to_num(landmarks))
+    return draw_track(model, track.parameters, track.camera, size)
 
 
 @jax.jit

@@ -1,7 +1,6 @@
 """From a video file to a capture: two passes over the video, so that memory does not grow with its length."""
 
 import dataclasses
-import itertools
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,23 +13,22 @@ from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.channel_sheet import CHANNELS, write_channel_sheet
 from svp_jax.capture.crop import Crop, choose_crop
 from svp_jax.capture.face_fit import fit_face, imported_face
-from svp_jax.capture.face_track import FaceTrack, draw_track, write_face_track
+from svp_jax.capture.face_track import FaceTrack, draw_capture, write_face_track
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, WIDTH, overlay_row
 from svp_jax.capture.quality import advice, measure_quality, summary
+from svp_jax.capture.second_pass import prepared_frames
 from svp_jax.capture.tracks import Tracks, progress, track
 from svp_jax.capture.video import Video, constant_rate_map, nominal_rate, open_video
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
-from svp_jax.face.labels import colorize
-from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.morphable.files import face_model_path, open_face_model
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.tracked import video_camera
 from svp_jax.face.parsers import Parser, open_parser
-from svp_jax.face.parsing import LANDMARKS_ONLY, guessed_scores, parsing_labels, smooth_scores
+from svp_jax.face.parsing import LANDMARKS_ONLY
 from svp_jax.face.smoothing import smooth_landmarks
 from svp_jax.face.tracking import LANDMARKER
 from svp_jax.manifest import FACE, check_output, content_sha256, sha256_file, staged_folder
@@ -94,38 +92,15 @@ def _write_capture(
     crop = choose_crop(smoothed[tracks.shot >= 0], tracks.window, options.size, options.margin)
     landmarks = crop.points(smoothed)
     seconds = float(len(frame_map) / rate)
-    quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds)
     raw = crop.points(tracks.landmarks)
-    scale = options.size / crop.side
-    face_model, imported = face
-    found = None
-    if imported is not None:
-        size = (source.width, source.height)
-        found = imported_face(imported, options.face_parameters, len(tracks.times), *size, crop.left, crop.top, scale)
-    model, track, fit_quality = fit_face(
-        face_model,
-        found,
-        landmarks,
-        raw,
-        tracks.blendshapes,
-        tuple(tracks.blendshape_names),
-        tracks.shot,
-        video_camera(source.width, source.height, crop.left, crop.top, scale),
-        landmarker,
-    )
-    quality |= fit_quality
+    model, track, fit_quality = _fit(source, options, tracks, crop, landmarks, raw, face, landmarker)
+    quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds) | fit_quality
     sentences = advice(quality)
-    start = float(source.zero) + float(tracks.times[0])
-    audio = folder / AUDIO
-    try:
-        heard = copy_audio(source.path, audio, start, start + seconds)
-    except UncopiedSound as reason:
-        heard = False
-        _note(info["warnings"], str(reason))
+    audio = _copied_sound(source, folder, float(tracks.times[0]), seconds, info["warnings"])
     writer = CaptureWriter(folder, options.size)
-    drawn = _drawn(model, track, landmarks, options.size)
-    frames = _prepared_frames(source, options, tracks.shot, landmarks, crop, parser, drawn)
-    _write_images(writer, frames, frame_map, len(tracks.times), rate, audio if heard else None)
+    drawn = draw_capture(model, track, landmarks, options.size)
+    frames = prepared_frames(source, options, tracks.shot, landmarks, crop, parser, drawn)
+    _write_images(writer, frames, frame_map, len(tracks.times), rate, audio)
     write_face_track(folder / FACE, dataclasses.replace(track, parameters=track.parameters.frames(frame_map)))
     write_channel_sheet(folder / CHANNELS, model, track, tracks.shot >= 0, options.size)
     (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
@@ -158,6 +133,37 @@ def _write_capture(
     )
 
 
+def _fit(
+    source: Video,
+    options: PrepareOptions,
+    tracks: Tracks,
+    crop: Crop,
+    landmarks: np.ndarray,
+    raw: np.ndarray,
+    face: tuple[FaceModel | None, Imported | None],
+    landmarker: Path,
+) -> tuple[FaceModel, FaceTrack, dict]:
+    """`fit_face` in the crop's pixels, on all source frames."""
+    size, place = (source.width, source.height), (crop.left, crop.top, options.size / crop.side)
+    face_model, imported = face
+    found = None
+    if imported is not None:
+        found = imported_face(imported, options.face_parameters, len(tracks.times), *size, *place)
+    names = tuple(tracks.blendshape_names)
+    camera = video_camera(*size, *place)
+    return fit_face(face_model, found, landmarks, raw, tracks.blendshapes, names, tracks.shot, camera, landmarker)
+
+
+def _copied_sound(source: Video, folder: Path, first: float, seconds: float, notes: list[str]) -> Path | None:
+    """The file of the video's sound from its time `first` on, or None where it has none or none that can be copied."""
+    start = float(source.zero) + first
+    try:
+        return folder / AUDIO if copy_audio(source.path, folder / AUDIO, start, start + seconds) else None
+    except UncopiedSound as reason:
+        _note(notes, str(reason))
+        return None
+
+
 def _write_images(
     writer: CaptureWriter,
     frames: Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray | None]],
@@ -166,7 +172,7 @@ def _write_images(
     rate: Fraction,
     audio: Path | None,
 ) -> None:
-    """The second pass: writes what `_prepared_frames` gives as often as the frame map shows it."""
+    """The second pass: writes what `prepared_frames` gives as often as the frame map shows it."""
     shown = np.bincount(frame_map, minlength=count)
     path = writer.folder / "overlay.mp4"
     with VideoWriter(path, rate, WIDTH, TILE, audio, crf=23, preset="veryfast") as overlay:
@@ -177,69 +183,6 @@ def _write_images(
             for _ in range(shown[number]):
                 writer.add(*images)
                 overlay.write(row)
-
-
-def _drawn(
-    model: FaceModel, track: FaceTrack, landmarks: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(geometry, iris map) of each source frame, of any content where there is no face."""
-    if model.name == "mediapipe":
-        # As it was tracked: nearer to the picture than any fit.
-        return ((render_geometry(points, size), iris_map(points, size)) for points in np.nan_to_num(landmarks))
-    return draw_track(model, track.parameters, track.camera, size)
-
-
-def _prepared_frames(
-    source: Video,
-    options: PrepareOptions,
-    shot: np.ndarray,
-    landmarks: np.ndarray,
-    crop: Crop,
-    parser: Parser | None,
-    drawn: Iterator[tuple[np.ndarray, np.ndarray]],
-) -> Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray | None]]:
-    """(number, (frame, parsing, geometry, iris), landmarks or None) of each source frame."""
-    empty = np.zeros((options.size, options.size, 3), np.uint8)
-    scored = _scored_frames(source, options, shot, landmarks, crop, parser)
-    for number, image, scores in _smoothed_in_time(scored, shot):
-        geometry, iris = next(drawn)
-        if scores is None:
-            yield number, (image, empty, empty, empty), None
-            continue
-        points = landmarks[number]
-        yield number, (image, colorize(parsing_labels(scores, points)), geometry, iris), points
-
-
-def _scored_frames(
-    source: Video, options: PrepareOptions, shot: np.ndarray, landmarks: np.ndarray, crop: Crop, parser: Parser | None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """(number, crop, the parser's scores at the capture's size or None) of each source frame."""
-    # The count first: asking for one frame more would meet the damage of a broken file again.
-    for number, (_, frame) in zip(range(len(shot)), source.frames(options.start, options.stop), strict=False):
-        scores = None
-        if shot[number] >= 0:
-            if parser is None:
-                scores = guessed_scores(landmarks[number], options.size)
-            else:
-                scores = parser(crop.image(frame, crop.side), options.size)
-        yield number, crop.image(frame), scores
-
-
-def _smoothed_in_time(
-    scored: Iterator[tuple[int, np.ndarray, np.ndarray | None]], shot: np.ndarray
-) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """The same triples, one frame late, with scores averaged over neighbours of the same shot."""
-    before, now = None, None
-    for after in itertools.chain(scored, [None]):
-        if now is not None:
-            number, image, scores = now
-            if scores is not None:
-                around = (
-                    item[2] if item is not None and shot[item[0]] == shot[number] else None for item in (before, after)
-                )
-                scores = smooth_scores(next(around), scores, next(around))
-            yield number, image, scores
-        before, now = now, after
 
 
 def _note(notes: list[str], text: str) -> None:

@@ -9,14 +9,13 @@ import numpy as np
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.channel_sheet import CHANNELS, write_channel_sheet
 from svp_jax.capture.face_fit import fit_face
-from svp_jax.capture.face_track import FaceTrack, draw_track, write_face_track
+from svp_jax.capture.face_track import FaceTrack, draw_capture, write_face_track
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, WIDTH, overlay_row
 from svp_jax.capture.quality import summary
 from svp_jax.capture.tracks import progress
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
-from svp_jax.face.mediapipe_mesh import iris_map, render_geometry
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.files import face_model_path, open_face_model
 from svp_jax.face.morphable.model import FaceModel
@@ -52,11 +51,7 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
         files = [face_model_path(options.face_model, options.face_model_file)]
         model = open_face_model(options.face_model, files[0])
     model, track, quality = fit_capture(capture, model, landmarker)
-    if model.name == "mediapipe":
-        points = np.nan_to_num(capture.landmarks)
-        drawn = ((render_geometry(p, capture.size), iris_map(p, capture.size)) for p in points)
-    else:
-        drawn = draw_track(model, track.parameters, track.camera, capture.size)
+    drawn = draw_capture(model, track, capture.landmarks, capture.size)
     body = body_of(capture.manifest)
     body |= {
         "face_model": options.face_model,

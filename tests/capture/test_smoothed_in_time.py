@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from svp_jax.capture.prepare import _smoothed_in_time
+from svp_jax.capture.second_pass import _smoothed_in_time
 
 
 def test_scores_are_averaged_within_a_shot_and_frames_keep_their_order():
