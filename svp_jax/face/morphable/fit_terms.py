@@ -27,7 +27,7 @@ from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
 
 # Inverse standard deviations of the terms above.
-POINT = 100.0  # Of a landmark of full weight: 1 % of the eyes' distance.
+POINT = 200.0  # Of a landmark of full weight: half a percent of the eyes' distance.
 LIDS = 40.0
 DEPTH = 40.0
 SCORE = 1.0
@@ -36,7 +36,7 @@ JAW = 2.0
 GAZE = 1.0
 VERGENCE = 3.0  # Difference between the gazes of both eyes.
 LIMIT = 5.0
-IDENTITY = 0.2
+IDENTITY = 0.4
 STEADY = 5.0
 
 
