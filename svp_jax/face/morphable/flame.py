@@ -18,13 +18,11 @@ from svp_jax.face.morphable.flame_files import FlameArrays, read_flame
 from svp_jax.face.morphable.flame_landmarks import DECA, DYNAMIC, STATIC, FlameLandmarks, contour_points, read_landmarks
 from svp_jax.face.morphable.model import PART_INDEX
 from svp_jax.face.morphable.parameters import FaceParameters
-from svp_jax.face.morphable.rotation import matrix
+from svp_jax.face.morphable.rotation import einsum, matrix
 
 # The last 2 x 546 vertices are the eyeballs, the subject's left one first (x is to the picture's right).
 EYES = {"left_eye": slice(3931, 4477), "right_eye": slice(4477, 5023)}
 _LEFT_EYE_JOINT, _RIGHT_EYE_JOINT = 3, 4
-# GPUs round the factors of products to 10 bits otherwise, which moves vertices by a tenth of a millimetre.
-_einsum = partial(jnp.einsum, precision="highest")
 
 
 @partial(
@@ -113,13 +111,13 @@ class Flame:
         contours = self._embedding().contours
         if contours is None:
             raise UserError(f"the landmark embedding in {self.folder} has no contours by yaw; give {DECA[0]}")
-        heads = _einsum("bij,bjk->bik", matrix(parameters.rotation), matrix(parameters.neck))
+        heads = einsum("bij,bjk->bik", matrix(parameters.rotation), matrix(parameters.neck))
         return contour_points(contours, self.vertices(parameters), heads)
 
     def rest_joints(self, parameters: FaceParameters) -> jax.Array:
         """Where the joints are before they turn, [B, 5, 3]; the first is what `rotation` turns the head about."""
-        joints = self.joints + _einsum("jki,i->jk", self.joint_identity, parameters.identity)
-        return joints + _einsum("jke,be->bjk", self.joint_expression, parameters.expression)
+        joints = self.joints + einsum("jki,i->jk", self.joint_identity, parameters.identity)
+        return joints + einsum("jke,be->bjk", self.joint_expression, parameters.expression)
 
     def vertices(self, parameters: FaceParameters) -> jax.Array:
         """[B, V, 3] in the camera's space (or the points); the numbers of weights must be the model's."""
@@ -127,14 +125,14 @@ class Flame:
             [parameters.rotation, parameters.neck, parameters.jaw, parameters.eyes[:, 1], parameters.eyes[:, 0]], axis=1
         )
         turned = matrix(angles)  # [B, 5, 3, 3]
-        shape = self.template + _einsum("vki,i->vk", self.identity, parameters.identity)
-        shape = shape + _einsum("vke,be->bvk", self.expression, parameters.expression)
+        shape = self.template + einsum("vki,i->vk", self.identity, parameters.identity)
+        shape = shape + einsum("vke,be->bvk", self.expression, parameters.expression)
         feature = (turned[:, 1:] - jnp.eye(3, dtype=turned.dtype)).reshape(len(angles), -1)
-        posed = shape + _einsum("vkp,bp->bvk", self.pose, feature)
+        posed = shape + einsum("vkp,bp->bvk", self.pose, feature)
         turns, shifts = _chained(turned, self.rest_joints(parameters))
         # Each vertex moves by the mean of the joints' motions.
-        turn, shift = _einsum("vj,bjik->bvik", self.skinning, turns), _einsum("vj,bjk->bvk", self.skinning, shifts)
-        moved = _einsum("bvik,bvk->bvi", turn, posed) + shift + parameters.translation[:, None]
+        turn, shift = einsum("vj,bjik->bvik", self.skinning, turns), einsum("vj,bjk->bvk", self.skinning, shifts)
+        moved = einsum("bvik,bvk->bvi", turn, posed) + shift + parameters.translation[:, None]
         return moved if self.points is None else self.points.points(moved)
 
     def restricted(self, points: Embedding) -> "Flame":
@@ -162,15 +160,15 @@ def _chained(turned: jax.Array, joints: jax.Array) -> tuple[jax.Array, jax.Array
         joints: [B, 5, 3], where they are at rest.
     """
     root = turned[:, 0]
-    neck = _einsum("bij,bjk->bik", root, turned[:, 1])
-    outer = _einsum("bij,bnjk->bnik", neck, turned[:, 2:])
+    neck = einsum("bij,bjk->bik", root, turned[:, 1])
+    outer = einsum("bij,bnjk->bnik", neck, turned[:, 2:])
     turns = jnp.concatenate([root[:, None], neck[:, None], outer], axis=1)
     at_root = joints[:, 0]
-    at_neck = at_root + _einsum("bij,bj->bi", root, joints[:, 1] - joints[:, 0])
+    at_neck = at_root + einsum("bij,bj->bi", root, joints[:, 1] - joints[:, 0])
     # Jaw and eyes hang on the neck.
-    at_outer = at_neck[:, None] + _einsum("bij,bnj->bni", neck, joints[:, 2:] - joints[:, 1:2])
+    at_outer = at_neck[:, None] + einsum("bij,bnj->bni", neck, joints[:, 2:] - joints[:, 1:2])
     moved = jnp.concatenate([at_root[:, None], at_neck[:, None], at_outer], axis=1)
-    return turns, moved - _einsum("bnij,bnj->bni", turns, joints)
+    return turns, moved - einsum("bnij,bnj->bni", turns, joints)
 
 
 def load_flame(path: Path, landmarks: Path | None = None, identity_size: int = 100, expression_size: int = 50) -> Flame:

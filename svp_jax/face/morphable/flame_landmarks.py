@@ -1,4 +1,4 @@
-"""Where the 68 landmarks lie on FLAME, as DECA, smplx and MediaPipe's embedding say it.
+"""Where the 68 landmarks lie on FLAME, as the embeddings of DECA and smplx say it.
 
 An embedding names a triangle and barycentric coordinates for each point. Those of the jawline depend on the yaw: the
 dynamic embedding has a row for each degree, since the contour that is seen is another one when the head turns.
@@ -14,7 +14,7 @@ import numpy as np
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.embedding import Embedding, joined
-from svp_jax.face.pickles import load_npy, load_npz, load_pickle
+from svp_jax.face.pickles import load_npy, load_pickle
 
 DECA = ("landmark_embedding.npy", "landmark_embedding_with_eyes.npy")
 STATIC, DYNAMIC = "flame_static_embedding.pkl", "flame_dynamic_embedding.npy"
@@ -84,19 +84,6 @@ def _with_contours(path: Path, inner: Embedding, contours: Embedding) -> FlameLa
     if len(inner) != 68 - _JAWLINE:
         raise UserError(f"{path} has {len(inner)} landmarks of the inner face; give an embedding of 51")
     return FlameLandmarks(joined(contours.taken(0), inner), contours)
-
-
-def read_mediapipe_embedding(path: Path, triangles: np.ndarray) -> tuple[Embedding, np.ndarray]:
-    """Which of MediaPipe's landmarks lie where: (L points, int [L] their indices among MediaPipe's 478).
-
-    Of mediapipe_landmark_embedding.npz, which comes with FLAME; errors as in `read_landmarks`.
-    """
-    content = load_npz(path)
-    points = _embedding(path, content, "lmk_face_idx", "lmk_b_coords", triangles)
-    indices = _numbers(path, content, "landmark_indices").astype(np.int64).ravel()
-    if len(indices) != len(points) or indices.min(initial=0) < 0 or indices.max(initial=0) >= 478:
-        raise UserError(f"{path}: landmark_indices must be {len(points)} numbers from 0 to 477; download it again")
-    return points, indices
 
 
 def contour_points(contours: Embedding, vertices: jax.Array, heads: jax.Array) -> jax.Array:

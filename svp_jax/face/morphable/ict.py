@@ -64,15 +64,15 @@ class ICT:
 
     def vertices(self, parameters: FaceParameters) -> jax.Array:
         """[B, V, 3] in centimetres in the camera's space; `jaw` and `neck` have no effect."""
-        person = self.neutral + jnp.tensordot(parameters.identity, self.identity_basis, 1)
-        shaped = person + jnp.tensordot(parameters.expression, self.expression_basis, 1)
-        centres = self.eye_centre + jnp.tensordot(parameters.identity, self.eye_centre_basis, 1)
+        person = self.neutral + rotation.tensordot(parameters.identity, self.identity_basis)
+        shaped = person + rotation.tensordot(parameters.expression, self.expression_basis)
+        centres = self.eye_centre + rotation.tensordot(parameters.identity, self.eye_centre_basis)
         # Right eye, left eye, head: each turns about its centre, and all with the head.
         still = jnp.zeros((len(parameters), 1, 3))
         pivots = jnp.concatenate([centres, jnp.zeros((1, 3))])
         head = rotation.matrix(parameters.rotation)[:, None]
-        turns = head @ rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1))
-        moves = (head @ pivots[..., None] - turns @ pivots[..., None])[..., 0] + parameters.translation[:, None]
+        turns = rotation.matmul(head, rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1)))
+        moves = rotation.matmul(head - turns, pivots[..., None])[..., 0] + parameters.translation[:, None]
         return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
 
     def restricted(self, points: Embedding) -> "ICT":
@@ -128,7 +128,7 @@ def _model(arrays: dict[str, np.ndarray]) -> ICT:
         moves.append(moved)
         irises.append(sclera.start + int(cosine[sclera].argmax()))
     labels = np.array([PART_INDEX[PARTS[str(name)]] for name in arrays["part_names"]], np.uint8)
-    triangles, drawn = _without_corneas(arrays["faces"], labels[arrays["face_part"]], ranges)
+    triangles, drawn = _without_iris_discs(arrays["faces"], labels[arrays["face_part"]], ranges)
     return ICT(
         neutral=neutral,
         identity_basis=identity,
@@ -185,7 +185,7 @@ def _turn_ahead(points: np.ndarray) -> np.ndarray:
     return rotation.from_angles(np.degrees(np.arctan2(x, z)), np.degrees(np.arcsin(y)), 0).T
 
 
-def _without_corneas(
+def _without_iris_discs(
     triangles: np.ndarray, parts: np.ndarray, ranges: dict[str, slice]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Triangles and parts without the iris discs behind the closed, transparent corneas: one surface per eye."""

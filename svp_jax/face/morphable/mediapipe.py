@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from svp_jax.face.mediapipe_mesh import triangles as mesh_triangles
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.embedding import Embedding, at_vertices
+from svp_jax.face.morphable.model import PART_INDEX
 from svp_jax.face.morphable.multi_pie import COUNT, FROM_MEDIAPIPE
 from svp_jax.face.morphable.parameters import FaceParameters
 
@@ -23,6 +25,7 @@ _RIGID = (36, 39, 42, 45, 27, 28, 29, 30, 31, 35)
 _RIDGE = 1e-3  # Of the summed squares of the most active channel.
 _EYEBALL = 0.135  # Radius in our unit: 1.2 cm, where the outer corners are 8.9 cm apart.
 _ROUNDS = 4
+_CHUNK = 256  # Frames.
 
 
 @partial(
@@ -54,14 +57,24 @@ class MediaPipeFace:
     def identity_size(self) -> int:
         return 0
 
+    @property
+    def triangles(self) -> np.ndarray:
+        """int32 [T, 3], of MediaPipe's 478 landmarks; the 70 of `multi_pie` have none."""
+        return mesh_triangles() if len(self.mean) != COUNT else np.zeros((0, 3), np.int32)
+
+    @property
+    def parts(self) -> np.ndarray:
+        """uint8 [T]: all skin; the irises lie behind it as landmarks."""
+        return np.full(len(self.triangles), PART_INDEX["skin"], np.uint8)
+
     def vertices(self, parameters: FaceParameters) -> jax.Array:
         """[B, V, 3] in the camera's space: the landmarks. `identity`, `jaw` and `neck` have no effect."""
-        shaped = self.mean + jnp.tensordot(parameters.expression, self.basis, 1)
+        shaped = self.mean + rotation.tensordot(parameters.expression, self.basis)
         still = jnp.zeros((len(parameters), 1, 3))
         pivots = jnp.concatenate([self.eye_centre, jnp.zeros((1, 3))])
         head = rotation.matrix(parameters.rotation)[:, None]
-        turns = head @ rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1))
-        moves = (head @ pivots[..., None] - turns @ pivots[..., None])[..., 0] + parameters.translation[:, None]
+        turns = rotation.matmul(head, rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1)))
+        moves = rotation.matmul(head - turns, pivots[..., None])[..., 0] + parameters.translation[:, None]
         return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
 
     def restricted(self, points: Embedding) -> "MediaPipeFace":
@@ -84,8 +97,10 @@ def build_mediapipe(landmarks: np.ndarray, scores: np.ndarray, names: tuple[str,
         scores: [N, E] in 0..1. names: of the E channels.
     """
     places = np.array(FROM_MEDIAPIPE if landmarks.shape[1] != COUNT else range(COUNT))
-    meshes = _pose_free(landmarks.astype(np.float64) * [1, -1, -1], places)
-    mean, basis = _regressed(meshes, scores.astype(np.float64))
+    # MediaPipe's first score, _neutral, is no expression.
+    kept = [index for index, name in enumerate(names) if not name.startswith("_")]
+    scores = scores[:, kept].astype(np.float64)
+    mean, basis = _regressed(landmarks, _upright(_poses(landmarks, places), landmarks, places), scores)
     turned_by = np.full(len(mean), 2, np.int8)
     centres = []
     for side, (iris, corners) in enumerate(((68, (36, 39)), (69, (42, 45)))):
@@ -105,47 +120,72 @@ def build_mediapipe(landmarks: np.ndarray, scores: np.ndarray, names: tuple[str,
         eye_centre=np.stack(centres).astype(np.float32),
         seen=scores.max(axis=0).astype(np.float32),
         landmarks=at_vertices(places),
-        channels=tuple(names),
+        channels=tuple(names[index] for index in kept),
     )
 
 
-def _pose_free(meshes: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Meshes [N, L, 3] (y up) moved, turned and scaled onto each other by their rigid points (Gower 1975)."""
-    rigid = meshes[:, places[list(_RIGID)]]
-    target = rigid[0] - rigid[0].mean(axis=0)
+@dataclass(frozen=True)
+class _Poses:
+    """Where heads are in N frames: what makes meshes pose-free.
+
+    Attributes:
+        turn: [N, 3, 3], from the picture's axes (y up, z to the viewer) to the head's. middle: [N, 3]. size: [N].
+        origin: [3], of the pose-free meshes.
+    """
+
+    turn: np.ndarray
+    middle: np.ndarray
+    size: np.ndarray
+    origin: np.ndarray
+
+    def free(self, landmarks: np.ndarray, frames: slice = slice(None)) -> np.ndarray:
+        """Landmarks [n, L, 3] of these frames, in pixels, moved, turned and scaled onto each other: float64."""
+        centred = landmarks * [1.0, -1.0, -1.0] - self.middle[frames, None]
+        return np.einsum("nij,nli->nlj", self.turn[frames], centred) / self.size[frames, None, None] - self.origin
+
+
+def _poses(landmarks: np.ndarray, places: np.ndarray) -> _Poses:
+    """Lays the frames' rigid points onto each other (generalised Procrustes analysis, Gower 1975)."""
+    rigid = landmarks[:, places[list(_RIGID)]] * [1.0, -1.0, -1.0]
+    middle = rigid.mean(axis=1)
+    centred = rigid - middle[:, None]
+    target = centred[0]
     for _ in range(_ROUNDS):
-        middle = rigid.mean(axis=1, keepdims=True)
-        centred = rigid - middle
         left, scales, right = np.linalg.svd(np.einsum("nli,lj->nij", centred, target))
-        sign = np.ones((len(meshes), 3))
+        sign = np.ones((len(rigid), 3))
         sign[:, 2] = np.sign(np.linalg.det(left @ right))
         turn = (left * sign[:, None]) @ right
         size = (scales * sign).sum(axis=1) / (target**2).sum()
-        aligned = np.einsum("nij,nli->nlj", turn, centred) / size[:, None, None]
-        target = aligned.mean(axis=0)
-    free = np.einsum("nij,nli->nlj", turn, meshes - middle) / size[:, None, None]
-    return _upright(free, places)
+        target = (np.einsum("nij,nli->nlj", turn, centred) / size[:, None, None]).mean(axis=0)
+    return _Poses(turn, middle, size, np.zeros(3))
 
 
-def _upright(meshes: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _upright(poses: _Poses, landmarks: np.ndarray, places: np.ndarray) -> _Poses:
     """The same turned to look ahead, as far as eyes and mouth tell, in units of the distance between the eyes."""
-    points = meshes.mean(axis=0)[places]
-    across = points[45] - points[36]
+    points = poses.free(landmarks[:, places[[36, 45, 48, 54]]]).mean(axis=0)
+    across = points[1] - points[0]
     unit = np.linalg.norm(across)
     x = across / unit
-    up = (points[36] + points[45]) / 2 - (points[48] + points[54]) / 2
+    up = (points[0] + points[1]) / 2 - (points[2] + points[3]) / 2
     y = up - (up @ x) * x
     y /= np.linalg.norm(y)
     axes = np.stack([x, y, np.cross(x, y)])
-    return (meshes - points[[36, 45]].mean(axis=0)) @ axes.T / unit
+    return _Poses(poses.turn @ axes.T, poses.middle, poses.size * unit, points[:2].mean(axis=0) @ axes.T / unit)
 
 
-def _regressed(meshes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(mean [L, 3] at scores 0, basis [E, L, 3]) by ridge regression of meshes [N, L, 3] on scores [N, E]."""
-    centre, average = scores.mean(axis=0), meshes.mean(axis=0)
+def _regressed(landmarks: np.ndarray, poses: _Poses, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean [L, 3] at scores 0, basis [E, L, 3]) by ridge regression of pose-free meshes on scores [N, E]."""
+    count, size = landmarks.shape[:2]
+    centre = scores.mean(axis=0)
     moved = scores - centre
     gram = moved.T @ moved
     ridge = _RIDGE * max(gram.diagonal().max(initial=0), 1e-9) * np.eye(len(gram))
-    flat = (meshes - average).reshape(len(meshes), -1)
-    basis = np.linalg.solve(gram + ridge, moved.T @ flat).reshape(-1, *average.shape)
-    return average - np.tensordot(centre, basis, 1), basis
+    total, along = np.zeros((size, 3)), np.zeros((len(gram), size * 3))
+    # In parts, so that long clips need little memory.
+    for start in range(0, count, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        meshes = poses.free(landmarks[part], part)
+        total += meshes.sum(axis=0)
+        along += moved[part].T @ meshes.reshape(len(meshes), -1)
+    basis = np.linalg.solve(gram + ridge, along).reshape(-1, size, 3)
+    return total / count - np.tensordot(centre, basis, 1), basis

@@ -11,7 +11,7 @@ from flame_factory import random_embeddings, random_flame, write_smplx
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.embedding import Embedding
 from svp_jax.face.morphable.flame import EYES, Flame, load_flame
-from svp_jax.face.morphable.flame_landmarks import contour_points, read_mediapipe_embedding
+from svp_jax.face.morphable.flame_landmarks import contour_points
 from svp_jax.face.morphable.model import PART_INDEX
 from svp_jax.face.morphable.parameters import FaceParameters, neutral
 from svp_jax.face.morphable.rotation import matrix
@@ -254,16 +254,3 @@ def test_smplx_s_second_file_is_named(model_file, tmp_path):
     )
     with pytest.raises(UserError, match=r"no jawline without .*flame_dynamic_embedding\.npy; put that file beside it"):
         load_flame(model_file, landmarks=tmp_path)
-
-
-def test_mediapipe_s_embedding(flame, tmp_path):
-    rng = np.random.default_rng(0)
-    faces, weights, indices = rng.integers(0, 9976, 105), rng.dirichlet(np.ones(3), 105), rng.integers(0, 478, 105)
-    path = tmp_path / "mediapipe_landmark_embedding.npz"
-    np.savez(path, lmk_face_idx=faces, lmk_b_coords=weights, landmark_indices=indices)
-    points, found = read_mediapipe_embedding(path, flame.triangles)
-    np.testing.assert_array_equal(found, indices)
-    np.testing.assert_array_equal(points.corners, flame.triangles[faces])
-    np.savez(path, lmk_face_idx=faces, lmk_b_coords=weights, landmark_indices=indices + 478)
-    with pytest.raises(UserError, match="numbers from 0 to 477"):
-        read_mediapipe_embedding(path, flame.triangles)

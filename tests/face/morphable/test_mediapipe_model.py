@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from svp_jax.face.morphable import rotation
+from svp_jax.face.morphable import mediapipe, rotation
 from svp_jax.face.morphable.embedding import at_vertices
 from svp_jax.face.morphable.mediapipe import MediaPipeFace, build_mediapipe
 from svp_jax.face.morphable.multi_pie import COUNT, EYES, FROM_MEDIAPIPE, NOSE
@@ -155,3 +155,18 @@ def test_both_kinds_of_landmarks_make_the_same_face():
     np.testing.assert_allclose(few.mean, many.mean[np.array(FROM_MEDIAPIPE)], atol=1e-5)
     np.testing.assert_allclose(few.basis, many.basis[:, FROM_MEDIAPIPE], atol=1e-5)
     np.testing.assert_allclose(few.mean[EYES], many.landmarks.points(many.mean)[EYES], atol=1e-5)
+
+
+def test_the_neutral_score_is_no_channel(clip):
+    scores = np.concatenate([np.full((len(clip.scores), 1), 0.5), clip.scores], axis=1)
+    plain, padded = clip.built(), build_mediapipe(clip.landmarks, scores, ("_neutral", *clip.built().channels))
+    assert padded.channels == plain.channels
+    np.testing.assert_allclose(padded.basis, plain.basis, atol=1e-6)
+
+
+def test_long_clips_are_summed_in_parts(clip, monkeypatch):
+    whole = clip.built()
+    monkeypatch.setattr(mediapipe, "_CHUNK", 7)
+    parts = clip.built()
+    np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-6)
+    np.testing.assert_allclose(parts.basis, whole.basis, atol=1e-5)
