@@ -6,7 +6,7 @@ Fits each capture (made by `svp prepare`) twice, the second time without compili
 
     error, worst     mean distance of eyes, brows, nose and lips from the tracked ones, in % of the distance between the
                      outer corners of the eyes: over all frames, and of the worst frame
-    mouth, eyes      correlation of the fitted face's lip gap and lid gaps with the scores jawOpen and eyeBlink
+    mouth, eyes      correlations of the fitted face's lip gap and lid gaps with the scores jawOpen and eyeBlink
     jitter           mean |second difference| over the clip's stillest quarter, in pixels: tracked, smoothed, fitted
     frames/s         of the second fit, with the identity
 
@@ -23,6 +23,7 @@ from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.refit import fit_capture
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.multi_pie import INNER, points_of
 from svp_jax.face.morphable.tracked import landmark_embedding
 from svp_jax.face.tracking import LANDMARKER
@@ -43,40 +44,44 @@ def main() -> None:
     if options.face_model != "mediapipe":
         model = open_face_model(options.face_model, face_model_path(options.face_model, options.face_model_file))
     for path in options.captures:
-        print(path.name, *_measure(open_capture(path), model), sep="\n  ", flush=True)
+        capture = open_capture(path)
+        numbers = measure(capture, model)
+        print(path.name)
+        for name, value in numbers.items():
+            print(f"  {name:32} {value:.3f}", flush=True)
 
 
-def _measure(capture: Capture, model) -> list[str]:
+def measure(capture: Capture, model: FaceModel | None) -> dict[str, float]:
+    """The numbers that the module's text names, under these names.
+
+    Args:
+        model: None for the one made of the capture itself.
+    """
     landmarker = look_up_model(LANDMARKER)
     for _ in range(2):
         start = time.perf_counter()
-        fitted, track, numbers = fit_capture(capture, model, landmarker)
+        fitted, track, quality = fit_capture(capture, model, landmarker)
         seconds = time.perf_counter() - start
     tracking = capture.tracking()
     usable = np.flatnonzero(capture.shot >= 0)
     embedding = landmark_embedding(fitted, capture.landmarks.shape[1], landmarker)
-    parts = np.array_split(usable, max(1, len(usable) // 16))
-    projected = np.concatenate(
-        [
-            np.asarray(track.camera.project(embedding.points(fitted.vertices(track.parameters.frames(part)))))
-            for part in parts
-        ]
-    )
-    points = points_of(projected)
-    lines = [
-        f"error {numbers['fit_error_percent']} %, worst {numbers['fit_worst_frame_percent']} %",
-        f"{len(capture.shot) / seconds:.1f} frames/s ({seconds:.1f} s)",
-        "jitter in the stillest quarter: " + _jitter(capture, tracking["landmarks_raw"], points),
-    ]
+    whole = np.asarray(track.camera.project(fitted.restricted(embedding).vertices(track.parameters)))
+    points = points_of(whole)[usable]
+    numbers = {
+        "error, %": quality["fit_error_percent"],
+        "worst frame, %": quality["fit_worst_frame_percent"],
+        **_jitter(capture, tracking["landmarks_raw"], points),
+        "frames/s": len(capture.shot) / seconds,
+    }
     names = [str(name) for name in tracking["blendshape_names"]]
     if "jawOpen" in names:
         scores = tracking["blendshapes"][usable]
         blink = scores[:, [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]].mean(axis=1)
-        mouth = np.corrcoef(_gap(points, _LIPS), scores[:, names.index("jawOpen")])[0, 1]
-        lines.append(f"mouth {mouth:.3f}, eyes {-np.corrcoef(_gap(points, _LIDS), blink)[0, 1]:.3f}")
+        numbers["mouth, correlation"] = np.corrcoef(_gap(points, _LIPS), scores[:, names.index("jawOpen")])[0, 1]
+        numbers["eyes, correlation"] = -np.corrcoef(_gap(points, _LIDS), blink)[0, 1]
     if "synthetic" in capture.manifest:
-        lines.append(_pose_error(tracking["pose"][:, :3, :3], np.asarray(track.parameters.rotation)))
-    return lines
+        numbers |= _pose_error(tracking["pose"][:, :3, :3], np.asarray(track.parameters.rotation))
+    return numbers
 
 
 def _gap(points: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -84,7 +89,7 @@ def _gap(points: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
     return np.mean([np.linalg.norm(points[:, a, :2] - points[:, b, :2], axis=1) for a, b in pairs], axis=0)
 
 
-def _jitter(capture: Capture, raw: np.ndarray, fitted: np.ndarray) -> str:
+def _jitter(capture: Capture, raw: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
     usable = np.flatnonzero(capture.shot >= 0)
     series = [points_of(raw[usable])[:, INNER, :2], points_of(capture.landmarks[usable])[:, INNER, :2]]
     series.append(fitted[:, INNER, :2])
@@ -93,17 +98,16 @@ def _jitter(capture: Capture, raw: np.ndarray, fitted: np.ndarray) -> str:
     speed = np.abs(np.diff(series[1], axis=0)).mean(axis=(1, 2))
     speed = np.convolve(speed, np.ones(5) / 5, mode="same")[: len(change[0])]
     still = speed <= np.quantile(speed, 0.25)
-    return ", ".join(
-        f"{name} {c[still].mean():.3f}" for name, c in zip(("raw", "smoothed", "fitted"), change, strict=True)
-    )
+    names = ("tracked", "smoothed", "fitted")
+    return {f"jitter where still, {name}": c[still].mean() for name, c in zip(names, change, strict=True)}
 
 
-def _pose_error(truth: np.ndarray, fitted: np.ndarray) -> str:
+def _pose_error(truth: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
     turned = np.asarray(rotation.matrix(fitted), np.float64)
     left, _, right = np.linalg.svd(np.einsum("nji,njk->ik", truth, turned))
     expected = truth @ (left @ right)
     angle = np.degrees(np.linalg.norm(rotation.vector(expected.swapaxes(1, 2) @ turned), axis=-1))
-    return f"pose off by {angle.mean():.2f} degrees on average, {angle.max():.2f} at most"
+    return {"pose, degrees": angle.mean(), "pose, worst frame": angle.max()}
 
 
 if __name__ == "__main__":
