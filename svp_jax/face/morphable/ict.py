@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.embedding import Embedding, at_vertices
+from svp_jax.face.morphable.eyeballs import posed
 from svp_jax.face.morphable.ict_file import PARTS, read_npz
 from svp_jax.face.morphable.ict_repository import read_repository
 from svp_jax.face.morphable.model import PART_INDEX
@@ -67,13 +67,7 @@ class ICT:
         person = self.neutral + rotation.tensordot(parameters.identity, self.identity_basis)
         shaped = person + rotation.tensordot(parameters.expression, self.expression_basis)
         centres = self.eye_centre + rotation.tensordot(parameters.identity, self.eye_centre_basis)
-        # Right eye, left eye, head: each turns about its centre, and all with the head.
-        still = jnp.zeros((len(parameters), 1, 3))
-        pivots = jnp.concatenate([centres, jnp.zeros((1, 3))])
-        head = rotation.matrix(parameters.rotation)[:, None]
-        turns = rotation.matmul(head, rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1)))
-        moves = rotation.matmul(head - turns, pivots[..., None])[..., 0] + parameters.translation[:, None]
-        return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
+        return posed(shaped, self.turned_by, centres, parameters)
 
     def restricted(self, points: Embedding) -> "ICT":
         """`points` alone; see `FaceModel`."""

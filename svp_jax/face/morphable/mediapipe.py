@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from svp_jax.face.mediapipe_mesh import triangles as mesh_triangles
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.embedding import Embedding, at_vertices
+from svp_jax.face.morphable.eyeballs import posed
 from svp_jax.face.morphable.model import PART_INDEX
 from svp_jax.face.morphable.multi_pie import COUNT, FROM_MEDIAPIPE
 from svp_jax.face.morphable.parameters import FaceParameters
@@ -70,12 +70,7 @@ class MediaPipeFace:
     def vertices(self, parameters: FaceParameters) -> jax.Array:
         """[B, V, 3] in the camera's space: the landmarks. `identity`, `jaw` and `neck` have no effect."""
         shaped = self.mean + rotation.tensordot(parameters.expression, self.basis)
-        still = jnp.zeros((len(parameters), 1, 3))
-        pivots = jnp.concatenate([self.eye_centre, jnp.zeros((1, 3))])
-        head = rotation.matrix(parameters.rotation)[:, None]
-        turns = rotation.matmul(head, rotation.matrix(jnp.concatenate([parameters.eyes, still], axis=1)))
-        moves = rotation.matmul(head - turns, pivots[..., None])[..., 0] + parameters.translation[:, None]
-        return rotation.rotate(turns[:, self.turned_by], shaped) + moves[:, self.turned_by]
+        return posed(shaped, self.turned_by, self.eye_centre, parameters)
 
     def restricted(self, points: Embedding) -> "MediaPipeFace":
         """`points` alone; see `FaceModel`."""
