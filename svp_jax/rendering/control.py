@@ -45,7 +45,7 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
         script = read_script(path)
         script.check(person.model)
         rate = script.frame_rate
-        count = int(script.seconds * rate) + 1
+        count = script.frame_count()
         rest = person.neutral.frames(np.zeros(count, int))
         motion = apply(script.sampled(rate, count), rest, person.neutral, person.model, str(path))
     else:
