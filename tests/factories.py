@@ -249,7 +249,7 @@ def make_face_track(frames: int, seed: int = 0, size: int = 64) -> FaceTrack:
     parameters.eyes[:, :, 1] = 0.1 * np.cos(time)[:, None]
     parameters.translation[:] = [0, 0, -5]
     camera = Camera(np.float32(2 * size), np.full(2, size / 2, np.float32))
-    return FaceTrack("mediapipe", parameters, camera, model)
+    return FaceTrack("mediapipe", parameters, camera, Fraction(25), np.ones(frames, bool), model)
 
 
 def draw_frame(number: int, size: int, found: bool = True) -> tuple[np.ndarray, ...]:
