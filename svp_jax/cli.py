@@ -247,11 +247,12 @@ def _render_command() -> Callable[..., None]:
         out: Path,
         options: Annotated[RenderOptions, tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
     ) -> None:
-        """Renders an avatar as a driving capture moves: avatar.mp4, frames/, parsing/, side_by_side.mp4.
+        """Renders an avatar as its driver moves: avatar.mp4, frames/, parsing/, side_by_side.mp4.
 
         Args:
             avatar: folder made by `svp train`.
-            driver: a capture, of the same person or of another.
+            driver: a capture, of the same person or of another; a script of keyframes (.csv, .yaml); or a file of
+                parameters (face.npz of a capture). See docs/control.md.
             out: folder of the render.
             options: how.
         """

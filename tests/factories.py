@@ -199,8 +199,13 @@ def make_capture(
     frame_rate: str = "25/1",
     audio: bool = False,
     test_fraction: float = 0.2,
+    tracking: dict | None = None,
 ) -> Path:
-    """A finished capture of a wandering disc; a shot starts at 0, after frames without a face, at `cuts`."""
+    """A finished capture of a wandering disc; a shot starts at 0, after frames without a face, at `cuts`.
+
+    Args:
+        tracking: more arrays for its tracking.npz.
+    """
     folder.mkdir(parents=True)
     writer = CaptureWriter(folder, size)
     shots, shot = [], 0
@@ -211,7 +216,7 @@ def make_capture(
         writer.add(*draw_frame(number, size, found=number not in without_face))
     if audio:
         write_rising_tone(folder / "audio.mka", frames / Fraction(frame_rate))
-    tracking = {"shot": np.array(shots), "landmarks": np.zeros((frames, 478, 3), np.float32)}
+    tracking = {"shot": np.array(shots), "landmarks": np.zeros((frames, 478, 3), np.float32), **(tracking or {})}
     info = {
         "source": {"name": "test", "sha256": "0" * 64},
         "frame_rate": frame_rate,
@@ -244,7 +249,7 @@ def make_face_track(frames: int, seed: int = 0, size: int = 64) -> FaceTrack:
     parameters.eyes[:, :, 1] = 0.1 * np.cos(time)[:, None]
     parameters.translation[:] = [0, 0, -5]
     camera = Camera(np.float32(2 * size), np.full(2, size / 2, np.float32))
-    return FaceTrack("mediapipe", parameters, camera, model)
+    return FaceTrack("mediapipe", parameters, camera, Fraction(25), np.ones(frames, bool), model)
 
 
 def draw_frame(number: int, size: int, found: bool = True) -> tuple[np.ndarray, ...]:

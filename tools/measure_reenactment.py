@@ -3,16 +3,18 @@
     python tools/measure_reenactment.py RENDER ...
 
 The face in each rendered frame is tracked by MediaPipe (enlarged to 512 pixels), and its jawOpen and eyeBlink scores
-are compared with those of the driving capture, or with the values of the driving script.
+are compared with those of the driving capture, or with the values of the driving script or file of parameters.
 """
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from svp_jax.capture.capture import open_capture
+from svp_jax.capture.face_track import read_face_track
 from svp_jax.capture.images import read_png
 from svp_jax.face.control.script import read_script
 from svp_jax.face.tracking import face_tracker
@@ -36,11 +38,11 @@ def main() -> None:
 
 def _tracked(render: Path, manifest: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """(scores [n] by name, bool [n] where a face was found) of the rendered frames."""
-    rows = []
+    rows, rate = [], Fraction(manifest["frame_rate"])
     with face_tracker() as tracker:
         for number, frame in enumerate(manifest["frames"]):
             picture = read_png(render / "frames" / f"{frame:06d}.png")
-            faces = tracker.detect(cv2.resize(picture, (512, 512), interpolation=cv2.INTER_CUBIC), number / 25)
+            faces = tracker.detect(cv2.resize(picture, (512, 512), interpolation=cv2.INTER_CUBIC), float(number / rate))
             rows.append(faces[0].blendshapes if faces else None)
         names = tracker.blendshape_names
     found = np.array([row is not None for row in rows])
@@ -49,17 +51,23 @@ def _tracked(render: Path, manifest: dict) -> tuple[dict[str, np.ndarray], np.nd
 
 
 def _driven(manifest: dict) -> dict[str, np.ndarray]:
-    driver = Path(manifest["driver"])
+    """Values [n] by name of what drove the rendered frames; names that the driver does not have are left out."""
+    driver, frames = Path(manifest["driver"]), manifest["frames"]
     if driver.is_dir():
         tracking = open_capture(driver).tracking()
-        names = [str(name) for name in tracking["blendshape_names"]]
-        return _channels(tracking["blendshapes"][manifest["frames"]], names)
-    sampled = read_script(driver).sampled(manifest["frame_rate"], len(manifest["frames"]))
-    return {name: sampled[name] for name in CHANNELS if name in sampled}
+        return _channels(tracking["blendshapes"][frames], [str(name) for name in tracking["blendshape_names"]])
+    if driver.suffix == ".npz":
+        track = read_face_track(driver)
+        return _channels(np.asarray(track.parameters.expression)[frames], list(track.model().channels))
+    # Sampled from time 0, wherever the rendered frames start.
+    sampled = read_script(driver).sampled(Fraction(manifest["frame_rate"]), max(frames) + 1)
+    return {name: sampled[name][frames] for name in CHANNELS if name in sampled}
 
 
 def _channels(scores: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
-    return {name: scores[:, [names.index(part) for part in parts]].mean(axis=1) for name, parts in CHANNELS.items()}
+    """Values [n] of `CHANNELS` by name, of scores [n, S] of the S `names`."""
+    known = {name: parts for name, parts in CHANNELS.items() if set(parts) <= set(names)}
+    return {name: scores[:, [names.index(part) for part in parts]].mean(axis=1) for name, parts in known.items()}
 
 
 if __name__ == "__main__":

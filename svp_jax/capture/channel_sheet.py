@@ -13,14 +13,13 @@ CHANNELS = "channels.png"
 _COLUMNS, _TILE, _CAPTION = 8, 160, 20
 
 
-def write_channel_sheet(path: Path, model: FaceModel, track: FaceTrack, usable: np.ndarray, size: int) -> None:
+def write_channel_sheet(path: Path, model: FaceModel, track: FaceTrack, size: int) -> None:
     """Writes the person at rest, then with one channel after the other at the upper end of its range.
 
     Args:
-        usable: bool [N], the frames with a face.
         size: of the capture's images.
     """
-    rest = neutral_of(track.parameters, usable)
+    rest = neutral_of(track.parameters, track.usable)
     shown = rest.frames(np.zeros(1 + len(model.channels), int))
     for index in range(len(model.channels)):
         shown.expression[1 + index, index] = model.limits[1]

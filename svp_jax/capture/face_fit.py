@@ -1,6 +1,7 @@
 """Fits the face model that the user chose to the tracking of a clip, or takes what another tracker found."""
 
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,24 @@ from svp_jax.face.smoothing import nearest_known
 
 def fit_face(
     model: FaceModel | None,
-    found: FaceTrack | None,
+    found: tuple[FaceParameters, Camera] | None,
     landmarks: np.ndarray,
     raw: np.ndarray,
     scores: np.ndarray,
     names: tuple[str, ...],
     shot: np.ndarray,
+    frame_rate: Fraction,
     camera: Camera,
     landmarker: Path | None,
 ) -> tuple[FaceModel, FaceTrack, dict]:
-    """(model, its parameters in all N frames, numbers for the quality report).
+    """(model, its track over all N frames, numbers for the quality report).
 
     Args:
         model: None makes MediaPipe's mesh of this person.
         found: what another tracker found, taken as it is; None fits the model.
         landmarks: [N, L, 3], smoothed in time, in pixels of `camera`'s picture. raw: the same, not smoothed.
         scores: [N, S], blendshape scores of the tracker. names: [S].
-        shot: int [N], -1 without a face.
+        shot: int [N], -1 without a face. frame_rate: of the capture.
         landmarker: face_landmarker.task; see `landmark_embedding`.
     """
     usable = shot >= 0
@@ -45,8 +47,8 @@ def fit_face(
     if found is None:
         parameters = fit_tracking(model, embedding, landmarks, scores, names, shot, camera)
         _check_fitted(parameters, model.name)
-        found = FaceTrack(model.name, parameters, camera, person)
-    parameters, camera = found.parameters, found.camera
+    else:
+        parameters, camera = found
     report = fit_report(model, parameters, embedding, landmarks, raw, shot, camera)
     numbers = {
         "fit_error_percent": round(100 * report.error, 2),
@@ -54,7 +56,7 @@ def fit_face(
         "fit_jitter_tracked": round(report.jitter_tracked, 3),
         "fit_jitter_fitted": round(report.jitter_fitted, 3),
     }
-    return model, found, numbers
+    return model, FaceTrack(model.name, parameters, camera, frame_rate, usable, person), numbers
 
 
 def _check_fitted(parameters: FaceParameters, name: str) -> None:
@@ -69,7 +71,7 @@ def _check_fitted(parameters: FaceParameters, name: str) -> None:
 
 def imported_face(
     imported: Imported, where: Path, frames: int, width: int, height: int, left: float, top: float, scale: float
-) -> FaceTrack:
+) -> tuple[FaceParameters, Camera]:
     """What another tracker found, over the N = `frames` frames of a video and in pixels of a crop of it.
 
     Frames that it has not take the nearest one's parameters, with a warning that counts them.
@@ -99,4 +101,4 @@ def imported_face(
     nearest = inside[nearest_known(imported.frames[inside], frames)]
     centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
     camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
-    return FaceTrack("flame", imported.parameters.frames(nearest), camera)
+    return imported.parameters.frames(nearest), camera

@@ -1,6 +1,5 @@
 """From a video file to a capture: two passes over the video, so that memory does not grow with its length."""
 
-import dataclasses
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -93,7 +92,7 @@ def _write_capture(
     landmarks = crop.points(smoothed)
     seconds = float(len(frame_map) / rate)
     raw = crop.points(tracks.landmarks)
-    model, track, fit_quality = _fit(source, options, tracks, crop, landmarks, raw, face, landmarker)
+    model, track, fit_quality = _fit(source, options, tracks, crop, rate, landmarks, raw, face, landmarker)
     quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds) | fit_quality
     sentences = advice(quality)
     audio = _copied_sound(source, folder, float(tracks.times[0]), seconds, info["warnings"])
@@ -101,8 +100,8 @@ def _write_capture(
     drawn = draw_capture(model, track, landmarks, options.size)
     frames = prepared_frames(source, options, tracks.shot, landmarks, crop, parser, drawn)
     _write_images(writer, frames, frame_map, len(tracks.times), rate, audio)
-    write_face_track(folder / FACE, dataclasses.replace(track, parameters=track.parameters.frames(frame_map)))
-    write_channel_sheet(folder / CHANNELS, model, track, tracks.shot >= 0, options.size)
+    write_face_track(folder / FACE, track.frames(frame_map))
+    write_channel_sheet(folder / CHANNELS, model, track, options.size)
     (folder / "quality.txt").write_text(summary(quality, sentences), encoding="utf-8")
     writer.finish(
         {
@@ -138,6 +137,7 @@ def _fit(
     options: PrepareOptions,
     tracks: Tracks,
     crop: Crop,
+    rate: Fraction,
     landmarks: np.ndarray,
     raw: np.ndarray,
     face: tuple[FaceModel | None, Imported | None],
@@ -149,9 +149,18 @@ def _fit(
     found = None
     if imported is not None:
         found = imported_face(imported, options.face_parameters, len(tracks.times), *size, *place)
-    names = tuple(tracks.blendshape_names)
-    camera = video_camera(*size, *place)
-    return fit_face(face_model, found, landmarks, raw, tracks.blendshapes, names, tracks.shot, camera, landmarker)
+    return fit_face(
+        face_model,
+        found,
+        landmarks,
+        raw,
+        tracks.blendshapes,
+        tuple(tracks.blendshape_names),
+        tracks.shot,
+        rate,
+        video_camera(*size, *place),
+        landmarker,
+    )
 
 
 def _copied_sound(source: Video, folder: Path, first: float, seconds: float, notes: list[str]) -> Path | None:

@@ -65,7 +65,7 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
         writer = CaptureWriter(staged, capture.size)
         _write_images(writer, capture, drawn)
         write_face_track(staged / FACE, track)
-        write_channel_sheet(staged / CHANNELS, model, track, capture.usable, capture.size)
+        write_channel_sheet(staged / CHANNELS, model, track, capture.size)
         (staged / "quality.txt").write_text(summary(body["quality"], body.get("advice", [])), encoding="utf-8")
         writer.finish(capture.tracking(), body)
     return open_capture(out)
@@ -84,6 +84,7 @@ def fit_capture(
         tracking["blendshapes"],
         tuple(str(name) for name in tracking["blendshape_names"]),
         capture.shot,
+        capture.frame_rate,
         capture_camera(capture),
         landmarker,
     )

@@ -11,7 +11,9 @@ from svp_jax.capture.face_track import FaceTrack, read_face_track
 from svp_jax.errors import UserError
 from svp_jax.face.control.channels import apply
 from svp_jax.face.control.retarget import Actor, neutral_of, retarget
-from svp_jax.face.control.script import FRAME_RATE, parse_settings, read_script
+from svp_jax.face.control.script import parse_settings, read_script
+from svp_jax.face.morphable.files import FILE_MODELS
+from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
 from svp_jax.manifest import FACE, sha256_file
 from svp_jax.rendering.driver import Driver, Posed, of_capture
@@ -28,7 +30,8 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
         avatar: its folder, with `face.npz` of the capture it was trained on. manifest: avatar.json.
 
     Raises:
-        UserError: `path` is no driver, has no frames, or needs a face model that the avatar or it does not have.
+        UserError: `path` is no driver or has no frames, an option has no meaning for it, or it needs a face model that
+            the avatar or it does not have.
     """
     path = Path(path)
     settings = parse_settings(options.set)
@@ -40,29 +43,28 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
         )
     if options.maps == "driver":
         raise UserError(f"--maps driver needs a capture, {path} has no parsing maps; leave it out")
-    face, person = _own_face(avatar, options)
-    if path.suffix != ".npz":
-        script = read_script(path)
-        script.check(person.model)
-        rate = script.frame_rate
-        count = int(script.seconds * rate) + 1
-        rest = person.neutral.frames(np.zeros(count, int))
-        motion = apply(script.sampled(rate, count), rest, person.neutral, person.model, str(path))
-    else:
-        rate = FRAME_RATE
+    if options.motion == "absolute":
+        raise UserError(f"--motion absolute needs a capture, {path} moves the avatar's own face; leave it out")
+    face = _own_face(avatar)
+    if path.suffix == ".npz":
         track = read_face_track(path)
-        if not len(track.parameters):
-            raise UserError(f"{path} has no frames; give a face.npz of a capture")
-        motion = _relative(track, person)
-    count = len(motion)
+        person, motion = _relative(track, path, face, options)
+        rate, shot = track.frame_rate, _shots(track.usable)
+    else:
+        script = read_script(path)
+        person = _actor(face, options, face.model_name)
+        script.check(person.model)
+        rate, shot = script.frame_rate, np.zeros(script.frame_count(), np.int32)
+        rest = person.neutral.frames(np.zeros(len(shot), int))
+        motion = apply(script.sampled(rate, len(shot)), rest, person.neutral, person.model, str(path))
     motion = _with_settings(settings, motion, person)
     return Driver(
         path=path,
         sha256=sha256_file(path),
         size=manifest["capture"]["size"],
         frame_rate=rate,
-        shot=np.zeros(count, np.int32),
-        split={"test": [0, count]},
+        shot=shot,
+        split={"test": [0, len(shot)]},
         face_model=face.model_name,
         posed=Posed(person.model, motion, face.camera, manifest["capture"]["size"]),
     )
@@ -82,13 +84,16 @@ def _captured(
         )
         relative = False
     if not relative and not settings:
+        _check_model_file(options, driver.face_model)
         return driver
-    track = read_face_track(capture.folder / FACE)
+    path = capture.folder / FACE
+    track = read_face_track(path)
     if relative:
-        face, person = _own_face(avatar, options)
-        motion, camera, name = _relative(track, person, capture.usable), face.camera, face.model_name
+        face = _own_face(avatar)
+        person, motion = _relative(track, path, face, options)
+        camera, name = face.camera, face.model_name
     else:
-        person = _actor(track, options)
+        person = _actor(track, options, track.model_name)
         motion, camera, name = track.parameters, track.camera, track.model_name
     motion = _with_settings(settings, motion, person)
     return replace(driver, face_model=name, posed=Posed(person.model, motion, camera, capture.size))
@@ -98,29 +103,61 @@ def _both_fitted(avatar: Path, capture: Capture) -> bool:
     return (Path(avatar) / FACE).is_file() and (capture.folder / FACE).is_file()
 
 
-def _own_face(avatar: Path, options: RenderOptions) -> tuple[FaceTrack, Actor]:
+def _own_face(avatar: Path) -> FaceTrack:
     path = Path(avatar) / FACE
     if not path.is_file():
         raise UserError(
             f"{avatar} has no {FACE}: it was trained on a capture without a fitted face model, so only captures drive "
             "it; train it on one that has (svp prepare VIDEO, or svp prepare CAPTURE --face-model ict)"
         )
-    face = read_face_track(path)
-    return face, _actor(face, options)
+    return read_face_track(path)
 
 
-def _actor(track: FaceTrack, options: RenderOptions) -> Actor:
-    return Actor(
-        track.model(options.face_model_file), neutral_of(track.parameters, np.ones(len(track.parameters), bool))
-    )
+def _actor(track: FaceTrack, options: RenderOptions, *names: str) -> Actor:
+    """The person of `track`; `names`: of all face models that are opened."""
+    _check_model_file(options, *names)
+    return Actor(track.model(options.face_model_file), neutral_of(track.parameters, track.usable))
 
 
-def _relative(track: FaceTrack, person: Actor, usable: np.ndarray | None = None) -> FaceParameters:
-    """The motion of `track`, at rest in the frames `usable`, on `person`."""
-    usable = np.ones(len(track.parameters), bool) if usable is None else usable
-    # A model in files is opened once: it takes seconds.
-    model = person.model if track.person is None and track.model_name == person.model.name else track.model()
-    return retarget(track.parameters, Actor(model, neutral_of(track.parameters, usable)), person)
+def _relative(track: FaceTrack, path: Path, face: FaceTrack, options: RenderOptions) -> tuple[Actor, FaceParameters]:
+    """(the avatar's person, on whom the motion of `track` is).
+
+    Args:
+        track: of the driver, read from `path`. face: of the avatar.
+    """
+    person = _actor(face, options, face.model_name, track.model_name)
+    driver = Actor(_drivers_model(track, path, person.model, options), neutral_of(track.parameters, track.usable))
+    return person, retarget(track.parameters, driver, person)
+
+
+def _drivers_model(track: FaceTrack, path: Path, own: FaceModel, options: RenderOptions) -> FaceModel:
+    """The face model of the driver's `track`, where the avatar's is `own`."""
+    if track.person is not None:
+        return track.person
+    if track.model_name == own.name:
+        # A model in files is opened once: it takes seconds.
+        track.check_sizes(own, path)
+        return own
+    if own.name in FILE_MODELS:
+        raise UserError(
+            f"{path} was made with the face model {track.model_name}, the avatar with {own.name}: they name no "
+            f"expression alike; prepare the driver with --face-model {own.name}"
+        )
+    return track.model(options.face_model_file)
+
+
+def _check_model_file(options: RenderOptions, *names: str) -> None:
+    """UserError where --face-model-file is given and none of the face models `names` has a file."""
+    if options.face_model_file is not None and not {*FILE_MODELS} & {*names}:
+        raise UserError(
+            f"--face-model-file belongs to the face models {' and '.join(FILE_MODELS)}, here it is "
+            f"{' and '.join(dict.fromkeys(names))}; leave it out"
+        )
+
+
+def _shots(usable: np.ndarray) -> np.ndarray:
+    """As of a capture: int32 [N], -1 for frames without a face, a new number after each gap."""
+    return np.where(usable, np.cumsum(~usable), -1).astype(np.int32)
 
 
 def _with_settings(settings: dict[str, float], motion: FaceParameters, person: Actor) -> FaceParameters:

@@ -12,27 +12,36 @@ from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
 
-_KEPT = 64  # Drawn frames that are remembered: windows overlap, and stages ask one after the other.
+# Drawn frames that are remembered at least: windows overlap, and stages and files ask for the same one after the other.
+_KEPT = 64
 
 
-@dataclass(frozen=True)
+@dataclass
 class Posed:
-    """The avatar's face in N frames, before the avatar's camera."""
+    """The avatar's face in N frames, before the avatar's camera.
+
+    Attributes:
+        drawn: (geometry, iris map) of frames that were drawn; as many are kept as the largest request had.
+        largest: that number.
+    """
 
     model: FaceModel
     parameters: FaceParameters
     camera: Camera
     size: int
     drawn: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    largest: int = 0
 
     def images(self, indices) -> list[tuple[np.ndarray, np.ndarray]]:
         """(geometry, iris map) of each of the frames `indices`."""
-        absent = np.array(sorted({int(index) for index in indices} - self.drawn.keys()), int)
+        wanted = {int(index) for index in indices}
+        self.largest = max(self.largest, len(wanted))
+        absent = np.array(sorted(wanted - self.drawn.keys()), int)
         if len(absent):
             images = draw_track(self.model, self.parameters.frames(absent), self.camera, self.size)
             self.drawn.update(zip(absent.tolist(), images, strict=True))
         found = [self.drawn[int(index)] for index in indices]
-        for index in list(self.drawn)[:-_KEPT]:
+        for index in list(self.drawn)[: -max(_KEPT, self.largest)]:
             del self.drawn[index]
         return found
 

@@ -28,7 +28,8 @@ class RenderOptions:
     set: tuple[str, ...] = ()
     """Fixes a channel of the face model in all frames, as NAME=VALUE, such as jawOpen=0.5 (docs/control.md)."""
     face_model_file: Path | None = None
-    """Where the avatar's face model lies; looked for where the other model files are if not given."""
+    """Where the face model of an avatar of ict or flame lies, or a driver's where the avatar's is made of its clip;
+    looked for where the other model files are if not given."""
     unet: Literal["tuned", "base"] = "tuned"
     """The second stage's UNet and VAE: as trained for the avatar, or the base's own (to morph by text)."""
     prompt: str | None = None

@@ -1,4 +1,4 @@
-"""`svp render`: an avatar and a driving capture in, the avatar's video out."""
+"""`svp render`: an avatar and a driver in, the avatar's video out."""
 
 import dataclasses
 import time

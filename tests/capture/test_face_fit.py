@@ -49,25 +49,24 @@ def in_capture(frames: list[int], count: int, left: float = 0, top: float = 0, s
 
 @pytest.mark.filterwarnings("error")
 def test_all_frames_are_taken_as_they_are():
-    found, expected = in_capture(list(range(6)), 6), make_imported(list(range(6)))
-    assert found.model_name == "flame" and found.person is None
+    (found, _), expected = in_capture(list(range(6)), 6), make_imported(list(range(6)))
     for name, array in expected.parameters.arrays().items():
-        np.testing.assert_array_equal(getattr(found.parameters, name), array)
+        np.testing.assert_array_equal(getattr(found, name), array)
 
 
 @pytest.mark.filterwarnings("error")
 def test_frames_after_the_video_s_end_are_left_out():
-    np.testing.assert_array_equal(in_capture(list(range(9)), 4).parameters.jaw[:, 0], range(4))
+    np.testing.assert_array_equal(in_capture(list(range(9)), 4)[0].jaw[:, 0], range(4))
 
 
 def test_missing_frames_take_the_nearest_and_are_counted():
     with pytest.warns(
         UserWarning, match=r"tracked\.npz: 8 of the video's 12 frames are not in it; they take"
     ) as caught:
-        found = in_capture([2, 3, 6, 9, 14], 12)
+        found, _ = in_capture([2, 3, 6, 9, 14], 12)
     assert len(caught) == 1
     for name in ("expression", "jaw", "neck", "eyes", "rotation", "translation"):
-        numbers = getattr(found.parameters, name).reshape(12, -1)
+        numbers = getattr(found, name).reshape(12, -1)
         np.testing.assert_array_equal(numbers[:, 0], [2, 2, 2, 3, 3, 6, 6, 6, 9, 9, 9, 9])
         assert (numbers == numbers[:, :1]).all()
 
@@ -75,17 +74,17 @@ def test_missing_frames_take_the_nearest_and_are_counted():
 def test_a_long_video_is_read_in_little_memory():
     """A table of all frames by all frames would take 80 GB."""
     with pytest.warns(UserWarning, match="1 of the video's 100000 frames"):
-        found = in_capture([*range(50_000), *range(50_001, 100_000)], 100_000)
+        found, _ = in_capture([*range(50_000), *range(50_001, 100_000)], 100_000)
     expected = np.arange(100_000)
     expected[50_000] = 49_999
     # Of two that are as near, the earlier.
-    np.testing.assert_array_equal(found.parameters.jaw[:, 0], expected)
+    np.testing.assert_array_equal(found.jaw[:, 0], expected)
 
 
 def test_one_frame_is_all_frames():
     with pytest.warns(UserWarning, match="4 of the video's 5 frames"):
-        found = in_capture([3], 5)
-    np.testing.assert_array_equal(found.parameters.jaw, np.full((5, 3), 3))
+        found, _ = in_capture([3], 5)
+    np.testing.assert_array_equal(found.jaw, np.full((5, 3), 3))
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 1), (100, 40, 0.16), (-12.5, 7.25, 2.0)])
@@ -94,7 +93,7 @@ def test_the_crop_s_camera_sees_the_same(crop):
     left, top, scale = crop
     points = np.random.default_rng(0).normal(0, 0.1, (30, 3)).astype(np.float32) - np.float32([0, 0, 1])
     before = np.asarray(make_imported([0]).camera.project(points))
-    after = np.asarray(in_capture([0], 1, left, top, scale).camera.project(points))
+    after = np.asarray(in_capture([0], 1, left, top, scale)[1].project(points))
     # Float32 pixels of up to 1,000.
     np.testing.assert_allclose(after[:, :2], (before[:, :2] - [left, top]) * scale, atol=3e-4)
     np.testing.assert_array_equal(after[:, 2], before[:, 2])
@@ -161,6 +160,8 @@ def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch,
     assert "1 of the video's 8 frames are not in it" in capsys.readouterr().err
     capture, track = open_capture(out), read_face_track(out / "face.npz")
     assert capture.frame_count == 8 and track.model_name == "flame" and track.person is None
+    assert track.frame_rate == capture.frame_rate
+    np.testing.assert_array_equal(track.usable, capture.usable)
     for name, array in imported.parameters.arrays().items():
         found = getattr(track.parameters, name)
         np.testing.assert_array_equal(found if name == "identity" else found[frames], array)

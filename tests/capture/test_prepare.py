@@ -68,6 +68,7 @@ def test_clean_video(run, shared):
     # The model of this clip alone, fitted to it.
     track = read_face_track(capture.folder / "face.npz")
     assert track.model_name == "mediapipe" and len(track.parameters) == 78
+    assert track.frame_rate == capture.frame_rate and track.usable.all()
     assert quality["fit_error_percent"] < 1.5 and quality["fit_worst_frame_percent"] < 3
     assert quality["fit_jitter_fitted"] < quality["fit_jitter_tracked"]
 

@@ -42,7 +42,10 @@ def test_all_but_the_face_model_stays(synthetic, fitted):
 
 
 def test_pose_and_eyes_follow_the_truth(synthetic, fitted):
-    tracking, parameters = fitted.tracking(), read_face_track(fitted.folder / "face.npz").parameters
+    tracking, track = fitted.tracking(), read_face_track(fitted.folder / "face.npz")
+    assert track.frame_rate == 10
+    np.testing.assert_array_equal(track.usable, fitted.usable)
+    parameters = track.parameters
     truth = tracking["pose"][:, :3, :3]
     turned = np.asarray(rotation.matrix(parameters.rotation), np.float64)
     # ICT's head at rest looks elsewhere than ours, by one constant turn.

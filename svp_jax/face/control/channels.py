@@ -149,7 +149,8 @@ def apply(
     wanted: dict[str, dict[int, np.ndarray]] = defaultdict(dict)
     for name, target in targets.items():
         values = np.broadcast_to(np.asarray(controls[name], np.float64), len(parameters))
-        for value in np.ravel(controls[name]):
+        # The lowest and the highest stand for all: where one is not a number, both are not.
+        for value in (values.min(initial=target.limits[1]), values.max(initial=target.limits[0])):
             check_value(name, value, target, where)
         wanted[target.part].update(dict.fromkeys(target.indices, values))
     base = {name: np.asarray(getattr(neutral, name), np.float32)[0] for name in PER_FRAME}

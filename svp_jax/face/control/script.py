@@ -21,7 +21,8 @@ from svp_jax.face.control.script_files import Row, Setting, read_rows
 from svp_jax.face.morphable.model import FaceModel
 
 FRAME_RATE = Fraction(25)
-LONGEST = 86400.0  # Seconds, so that a slip of the keyboard asks for no array larger than the memory.
+LONGEST = 86400.0  # Seconds.
+MOST_FRAMES = 500_000  # So that a slip of the keyboard asks for no array larger than the memory.
 
 
 class Key(NamedTuple):
@@ -57,6 +58,11 @@ class Script:
             for key in keys:
                 check_value(name, key.value, targets[name], key.where)
 
+    def frame_count(self) -> int:
+        """How many frames it has: those up to its length, both ends included."""
+        # As written, not as a float: 1.16 * 25 would be a little less than 29.
+        return int(Fraction(str(self.seconds)) * self.frame_rate) + 1
+
     def sampled(self, frame_rate: Fraction, frames: int) -> dict[str, np.ndarray]:
         """The values float64 [frames] of each channel; frame n is at n / frame_rate seconds."""
         at = np.arange(frames) * frame_rate.denominator / frame_rate.numerator
@@ -74,7 +80,7 @@ def read_script(path: Path) -> Script:
 
     Raises:
         UserError: names file and line. The file cannot be read or has no keys; a key or setting is unknown, missing,
-            given twice, no finite number or out of range; a channel's times do not increase.
+            given twice, no finite number or out of range; a channel's times do not increase; it has too many frames.
     """
     rows, settings = read_rows(Path(path))
     if not rows:
@@ -84,12 +90,19 @@ def read_script(path: Path) -> Script:
         before = keys.setdefault(row.channel, [])
         before.append(_key(row, before[-1].time if before else -math.inf))
     last = max(channel[-1].time for channel in keys.values())
-    return Script(
+    script = Script(
         Path(path),
         {name: tuple(channel) for name, channel in keys.items()},
         _seconds(settings["seconds"], last) if "seconds" in settings else last,
         _frame_rate(settings["frame_rate"]) if "frame_rate" in settings else FRAME_RATE,
     )
+    count = script.frame_count()
+    if count > MOST_FRAMES:
+        raise UserError(
+            f"{path}: {script.seconds:.10g} s at {script.frame_rate} frames/s are {count} frames, allowed are 1 to "
+            f"{MOST_FRAMES}; shorten it or lower its frame_rate"
+        )
+    return script
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ _WANTED = {
     "ict": f"{FILE} or a checkout of github.com/ICT-VGL/ICT-FaceKit",
     "flame": "generic_model.pkl or flame2023.pkl from flame.is.tue.mpg.de, with a landmark embedding beside it",
 }
+FILE_MODELS = tuple(_CANDIDATES)
 
 
 def face_model_path(name: str, given: Path | None) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.errors import UserError
+from svp_jax.face.arrays import Layout, checked_array
 from svp_jax.face.pickles import load_npz
 
 FILE = "ict_face_model.npz"
@@ -23,8 +24,7 @@ PARTS = {
     "eyeball_right": "right_eye",
 }
 _SUBPARTS = ("sclera_left", "iris_left", "sclera_right", "iris_right")
-# Kind of the numbers and shape; a letter stands for one size, which all arrays share.
-_LAYOUT = {
+_LAYOUT: Layout = {
     "neutral": ("f", ("V", 3)),
     "identity": ("f", ("I", "V", 3)),
     "expression": ("f", ("E", "V", 3)),
@@ -37,7 +37,6 @@ _LAYOUT = {
     "subpart_vertex_ranges": ("iu", ("S", 2)),
     "landmarks68": ("iu", (68,)),
 }
-_KINDS = {"f": "floating point numbers", "iu": "integers", "U": "texts"}
 # What the numbers of each array count; all ranges are half open.
 _INDICES = {"faces": "V", "face_part": "P", "landmarks68": "V"}
 _AGAIN = f"get {FILE} again"
@@ -70,22 +69,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _array(content: dict[str, object], name: str, sizes: dict[str, int], path: Path) -> np.ndarray:
     """One array after its checks; `sizes`: of the letters met so far, to which its own are added."""
-    kinds, shape = _LAYOUT[name]
     if name not in content:
         raise UserError(f"{path}: has no array {name!r}, so it is no ICT face model; give {FILE}")
-    array = content[name]
-    # Python objects are read as what they stand for, which need not be an array.
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
-        kind = array.dtype if isinstance(array, np.ndarray) else "Python objects"
-        raise UserError(f"{path}: {name} holds {kind}, expected {_KINDS[kinds]}; {_AGAIN}")
-    wanted = [sizes.get(size, "n") if isinstance(size, str) else size for size in shape]
-    fits = array.ndim == len(shape) and array.size > 0
-    if not fits or any(want not in ("n", got) for want, got in zip(wanted, array.shape, strict=True)):
-        raise UserError(
-            f"{path}: {name} has the shape {list(array.shape)}, expected [{', '.join(map(str, wanted))}]; {_AGAIN}"
-        )
-    sizes |= {letter: got for letter, got in zip(shape, array.shape, strict=True) if isinstance(letter, str)}
-    if kinds == "f" and not np.isfinite(array).all():
+    array = checked_array(content[name], name, _LAYOUT, sizes, path, _AGAIN)
+    if not array.size:
+        raise UserError(f"{path}: {name} is empty; {_AGAIN}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{path}: {name} holds numbers that are not finite; {_AGAIN}")
     return array
 

@@ -1,4 +1,6 @@
+import re
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,6 +74,39 @@ def test_all_ways_to_write_a_script(write, text, name, rate, seconds):
     assert keys(script) == {"yaw": [(0, -20), (2, 20), (2.5, 0)], "smile": [(1, 0.8)]}
     assert script.frame_rate == rate and script.seconds == seconds
     script.check(MODEL)
+
+
+def test_the_documented_scripts(write):
+    text = (Path(__file__).resolve().parents[3] / "docs" / "control.md").read_text()
+    blocks = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    table, mapping = (read_script(write(block, name)) for block, name in zip(blocks, ("a.csv", "b.yaml"), strict=True))
+    assert keys(table)["blink"] == [(0.5, 0), (0.6, 1), (0.7, 0)] and table.keys.keys() == {"yaw", "blink", "jawOpen"}
+    assert keys(mapping) == {"yaw": [(0, 0), (1, 15), (2, 0)], "smile": [(0, 0), (2, 0.8)]}
+    assert mapping.frame_rate == 30 and mapping.seconds == 3
+    for script in (table, mapping):
+        script.check(MODEL)
+
+
+@pytest.mark.parametrize(
+    "seconds, rate, frames",
+    [
+        ("1.16", "25", 30),
+        ("1.1599", "25", 29),
+        ("0", "25", 1),
+        ("1.001", "30000/1001", 31),
+        ("19999.96", "25", 500_000),
+    ],
+)
+def test_the_number_of_frames(write, seconds, rate, frames):
+    assert read_script(write(f"frame_rate: {rate}\nyaw: {{{seconds}: 0}}")).frame_count() == frames
+
+
+@pytest.mark.parametrize(
+    "text, frames",
+    [("seconds: 20000\nyaw: {0: 1}", 500_001), ("frame_rate: 240\nyaw: {86400: 1}", 20_736_001)],
+)
+def test_too_many_frames(write, text, frames):
+    assert_refused(write(text), rf"are {frames} frames, allowed are 1 to 500000; shorten it or lower its frame_rate$")
 
 
 def test_columns_in_another_order(write):

@@ -137,7 +137,7 @@ def test_a_missing_array(arrays, tmp_path, name):
     [
         ("neutral", lambda a: a[:, :2], "neutral has the shape [306, 2], expected [n, 3]"),
         ("neutral", lambda a: a.ravel(), "neutral has the shape [918], expected [n, 3]"),
-        ("neutral", lambda a: a[:0], "neutral has the shape [0, 3], expected [n, 3]"),
+        ("neutral", lambda a: a[:0], "neutral is empty"),
         ("identity", lambda a: a[:, 1:], "identity has the shape [4, 305, 3], expected [n, 306, 3]"),
         ("expression", lambda a: a[:, :, None], "expression has the shape [3, 306, 1, 3], expected [n, 306, 3]"),
         ("expression_names", lambda a: a[1:], "expression_names has the shape [2], expected [3]"),
