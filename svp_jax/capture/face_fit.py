@@ -14,6 +14,9 @@ from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.tracked import fit_report, fit_tracking, landmark_embedding
 from svp_jax.face.smoothing import nearest_known
 
+# Half the way between two frames of a tool, and a little, since files round times to milliseconds.
+_NEAR = 0.55
+
 
 def fit_face(
     model: FaceModel | None,
@@ -56,14 +59,24 @@ def fit_face(
 
 
 def imported_face(
-    imported: Imported, where: Path, frames: int, width: int, height: int, left: float, top: float, scale: float
+    imported: Imported,
+    where: Path,
+    times: np.ndarray,
+    total: int,
+    width: int,
+    height: int,
+    left: float,
+    top: float,
+    scale: float,
 ) -> FaceTrack:
-    """What another tracker found, over the N = `frames` frames of a video and in pixels of a crop of it.
+    """What another tracker found, over the N frames of a video that are used and in pixels of a crop of it.
 
     Frames that it has not take the nearest one's parameters, with a warning that counts them.
 
     Args:
         where: as messages name the tracker's output.
+        times: float64 [N], when the frames are shown, in seconds from the first frame of the video's file on.
+        total: how many frames the whole video has.
         width, height: of the video. left, top, scale: of the crop.
 
     Raises:
@@ -74,17 +87,40 @@ def imported_face(
             f"--face-parameters {where}: {imported.tool} saw pictures of {imported.image_size[1]} x "
             f"{imported.image_size[0]} pixels, the video has {width} x {height}; give the output for this video"
         )
-    inside = np.flatnonzero(imported.frames < frames)
+    places, said = _places(imported, times, total)
+    if said:
+        warnings.warn(f"--face-parameters {where}: {said}", stacklevel=3)
+    inside = np.flatnonzero(imported.frames < places[-1] + _NEAR)
     if not len(inside):
-        raise UserError(f"--face-parameters {where}: holds none of the video's {frames} frames; give its own output")
-    absent = frames - len(inside)
+        raise UserError(
+            f"--face-parameters {where}: holds none of the video's {len(times)} frames; give its own output"
+        )
+    nearest = inside[nearest_known(imported.frames[inside], places)]
+    absent = int((np.abs(imported.frames[nearest] - places) > _NEAR).sum())
     if absent:
         warnings.warn(
-            f"--face-parameters {where}: {absent} of the video's {frames} frames are not in it; they take the nearest "
-            "frame's parameters",
+            f"--face-parameters {where}: {absent} of the video's {len(times)} frames are not in it; they take the "
+            "nearest frame's parameters",
             stacklevel=3,
         )
-    nearest = inside[nearest_known(imported.frames[inside], frames)]
     centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
     camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
     return FaceTrack("flame", imported.parameters.frames(nearest), camera)
+
+
+def _places(imported: Imported, times: np.ndarray, total: int) -> tuple[np.ndarray, str]:
+    """(where each source frame lies in the tool's count of frames, float64 [N]; what the user must know of it)."""
+    every = np.arange(len(times), dtype=np.float64)
+    if imported.frame_rate is None:
+        return every, ""
+    by_time = times * float(imported.frame_rate)
+    if abs(by_time[-1] - every[-1]) < 1:
+        return by_time, ""
+    tool, rate = imported.tool, imported.frame_rate
+    # No file tells the rate. But a run at the tool's own would not end at the number of the video's last frame.
+    if imported.frames[-1] + 1 == total:
+        return every, f"has as many frames as the video, so {tool} took each of them, not its usual {rate} a second"
+    return by_time, (
+        f"{tool}'s frames are taken as {rate} a second, its usual rate, which is not the video's; each frame takes the "
+        "parameters nearest in time"
+    )

@@ -148,7 +148,8 @@ def _fit(
     face_model, imported = face
     found = None
     if imported is not None:
-        found = imported_face(imported, options.face_parameters, len(tracks.times), *size, *place)
+        total = source.announced or len(tracks.times)
+        found = imported_face(imported, options.face_parameters, tracks.times, total, *size, *place)
     names = tuple(tracks.blendshape_names)
     camera = video_camera(*size, *place)
     return fit_face(face_model, found, landmarks, raw, tracks.blendshapes, names, tracks.shot, camera, landmarker)

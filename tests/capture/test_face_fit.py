@@ -1,6 +1,8 @@
 """What another tracker found, in a capture: the right frames, the right pixels."""
 
+import dataclasses
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,14 @@ def make_imported(frames: list[int]) -> Imported:
 
 
 def in_capture(frames: list[int], count: int, left: float = 0, top: float = 0, scale: float = 1):
-    return imported_face(make_imported(frames), FILE, count, WIDTH, HEIGHT, left, top, scale)
+    times = np.arange(count) / 25
+    return imported_face(make_imported(frames), FILE, times, count, WIDTH, HEIGHT, left, top, scale)
+
+
+def at_rate(frames: list[int], times: np.ndarray, total: int) -> np.ndarray:
+    """Which of the tool's frames each source frame shows, of a tool that takes 25 a second."""
+    imported = dataclasses.replace(make_imported(frames), frame_rate=Fraction(25))
+    return imported_face(imported, FILE, times, total, WIDTH, HEIGHT, 0, 0, 1).parameters.jaw[:, 0]
 
 
 @pytest.mark.filterwarnings("error")
@@ -70,6 +79,43 @@ def test_missing_frames_take_the_nearest_and_are_counted():
         numbers = getattr(found.parameters, name).reshape(12, -1)
         np.testing.assert_array_equal(numbers[:, 0], [2, 2, 2, 3, 3, 6, 6, 6, 9, 9, 9, 9])
         assert (numbers == numbers[:, :1]).all()
+
+
+def test_frames_of_another_rate_take_the_nearest_in_time():
+    """A video of 60 frames at 30 a second, of which the tool took 50."""
+    with pytest.warns(UserWarning, match="vhap's frames are taken as 25 a second, its usual rate, which is") as caught:
+        found = at_rate(list(range(50)), np.arange(60) / 30, 60)
+    assert len(caught) == 1
+    # No further away than half a frame of the tool; as frame numbers the last would be 10 away.
+    assert np.abs(found / 25 - np.arange(60) / 30).max() < 0.5001 / 25
+    np.testing.assert_array_equal(found[::6], np.arange(0, 50, 5))
+
+
+def test_missing_frames_of_another_rate_are_counted():
+    with pytest.warns(UserWarning) as caught:
+        found = at_rate([0, 1, 2, 3, 9, 10], np.arange(12) / 30, 12)
+    # Between frames 3 and 9 of the tool, at 0.12 and 0.36 s.
+    assert "6 of the video's 12 frames are not in it" in str(caught[1].message)
+    np.testing.assert_array_equal(found, [0, 1, 2, 2, 3, 3, 3, 3, 9, 9, 9, 9])
+
+
+def test_a_variable_rate_is_followed():
+    times = np.array([0, 0.04, 0.2, 0.24, 0.401])
+    with pytest.warns(UserWarning, match="nearest in time"):
+        np.testing.assert_array_equal(at_rate(list(range(11)), times, 5), [0, 1, 5, 6, 10])
+
+
+def test_a_tool_that_took_every_frame_is_known_by_their_number():
+    with pytest.warns(UserWarning, match="as many frames as the video, so vhap took each of them"):
+        np.testing.assert_array_equal(at_rate(list(range(60)), np.arange(60) / 30, 60), range(60))
+    # The first second alone is used.
+    with pytest.warns(UserWarning, match="vhap took each of them"):
+        np.testing.assert_array_equal(at_rate(list(range(60)), np.arange(30) / 30, 60), range(30))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_tool_s_own_rate_is_no_surprise():
+    np.testing.assert_array_equal(at_rate(list(range(78)), np.round(np.arange(78) / 25, 3), 78), range(78))
 
 
 def test_a_long_video_is_read_in_little_memory():
@@ -103,7 +149,7 @@ def test_the_crop_s_camera_sees_the_same(crop):
 def test_what_is_of_another_video_is_refused():
     def refused(match: str, imported: Imported, *size: int) -> None:
         with pytest.raises(UserError, match=match) as error:
-            imported_face(imported, FILE, 5, *size, 0, 0, 1)
+            imported_face(imported, FILE, np.arange(5) / 25, 5, *size, 0, 0, 1)
         assert "\n" not in str(error.value) and "--face-parameters tracked.npz: " in str(error.value)
 
     # Width and height as they are elsewhere, not exchanged.

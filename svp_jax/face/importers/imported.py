@@ -1,7 +1,8 @@
 """What an importer gives, and the checks that all of them share."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ class Imported:
         tool: its name, as `recognise.import_parameters` calls it.
         parameters: for the FLAME model that was given, in metres.
         camera: of all frames, in pixels of the pictures of `image_size`.
-        frames: int64 [B], numbers of the frames from 0 on, increasing; the tools' own, which may have been taken from
-            the video at another rate (docs/importers.md).
+        frames: int64 [B], numbers of the frames from 0 on, increasing; the tool's own.
         image_size: height and width.
+        frame_rate: at which the tool takes frames from a video, if not told otherwise; None where it takes every one.
     """
 
     tool: str
@@ -30,6 +31,7 @@ class Imported:
     camera: Camera
     frames: np.ndarray
     image_size: tuple[int, int]
+    frame_rate: Fraction | None = None
 
 
 def numbers(content: dict, name: str, where: Path, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -112,7 +114,7 @@ def in_order(imported: Imported, where: Path) -> Imported:
     twice = frames[1:][frames[1:] == frames[:-1]]
     if len(twice):
         raise UserError(f"{where} holds frame {twice[0]} twice; give the output of one video and one person")
-    return Imported(imported.tool, imported.parameters.frames(order), imported.camera, frames, imported.image_size)
+    return replace(imported, parameters=imported.parameters.frames(order), frames=frames)
 
 
 def left_out(where: Path, what: str) -> None:

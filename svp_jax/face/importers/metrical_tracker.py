@@ -14,6 +14,7 @@ The pictures are a square cut from the video (datasets/generate_dataset.py, imag
 source/, both in the tool's input folder, are copied beside checkpoint/, the camera is given in the video's pixels.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,7 @@ from svp_jax.face.pickles import load_torch
 
 # OpenCV's axes point right, down and forward.
 _FLIP = np.diag([1.0, -1.0, -1.0])
+_FRAME_RATE = Fraction(25)
 
 
 def frame_files(path: Path) -> list[Path]:
@@ -64,7 +66,8 @@ def read_metrical_tracker(path: Path, model: Flame) -> Imported:
     )
     placed = before_camera(model, head, _FLIP @ arrays["R"], arrays["t"] @ _FLIP)
     camera, size = _in_video(path, _lens(path, arrays["K"]), tuple(arrays["img_size"][0].astype(int).tolist()))
-    return Imported("metrical-tracker", placed, camera, np.array([_number(file) for file in files]), size)
+    numbered = np.array([_number(file) for file in files])
+    return Imported("metrical-tracker", placed, camera, numbered, size, _FRAME_RATE)
 
 
 def _frame(path: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,8 @@ tracked_flame_params_<epoch>.npz of vhap/track.py (vhap/model/tracker.py, save_r
 
     shape [300], expr [T, 100], rotation, translation, neck_pose, jaw_pose [T, 3]
     eyes_pose [T, 6]        left eye first
-    timestep_id [T]         names of the frames: numbers, from 0 on
+    timestep_id [T]         names of the frames: numbers, from 0 on, at --target_fps (25) frames a second of the video
+                            (vhap/preprocess_video.py); no file says another one
     focal_length [1]        of the larger side of the picture; absent where the cameras were calibrated
     image_size [2]          height and width of the pictures that were tracked (smaller than the video where
                             --data.n_downsample_rgb or --data.scale_factor say so)
@@ -18,6 +19,7 @@ vhap/util/render_nvdiffrast.py, projection_from_intrinsics), and flame_param/<fr
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from svp_jax.face.pickles import load_npz
 PER_FRAME = {"rotation": 3, "translation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "expr": None}
 FIELDS = ("shape", *PER_FRAME)
 EXPORT = "transforms.json"
+_FRAME_RATE = Fraction(25)
 
 
 def tracked_files(path: Path) -> list[Path]:
@@ -69,7 +72,7 @@ def _tracked(path: Path, model: Flame) -> Imported:
     camera = Camera(np.float32(focal * max(height, width)), np.float32([width / 2, height / 2]))
     placed = before_camera(model, parameters, np.eye(3), np.array([0.0, 0.0, -1.0]))
     frames = _frames(path, content.get("timestep_id", np.arange(len(parameters))), len(parameters))
-    return Imported("vhap", placed, camera, frames, (height, width))
+    return Imported("vhap", placed, camera, frames, (height, width), _FRAME_RATE)
 
 
 def _export(folder: Path, model: Flame) -> Imported:
@@ -99,7 +102,7 @@ def _export(folder: Path, model: Flame) -> Imported:
     parameters = _parameters(folder, joined, model)
     inverse = np.linalg.inv(world)
     placed = before_camera(model, parameters, inverse[:, :3, :3], inverse[:, :3, 3])
-    return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size)
+    return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size, _FRAME_RATE)
 
 
 def _one_camera(path: Path, intrinsics: np.ndarray) -> tuple[Camera, tuple[int, int]]:

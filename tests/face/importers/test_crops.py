@@ -67,7 +67,7 @@ def smirk_codes(tracked, seen) -> dict:
 def test_deca_and_spectre(tracked, seen, model, tmp_path, tool):
     np.savez(tmp_path / "codes.npz", **deca_codes(tracked, seen))
     found = import_parameters(tmp_path / "codes.npz", model, tool)
-    assert found.tool == (tool or "deca") and found.image_size == (HEIGHT, WIDTH)
+    assert found.tool == (tool or "deca") and found.image_size == (HEIGHT, WIDTH) and found.frame_rate is None
     np.testing.assert_array_equal(found.frames, range(6))
     tracked.check(found, projected(tracked.vertices, seen[0], seen[2]), WITHIN)
 

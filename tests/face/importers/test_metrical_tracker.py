@@ -97,6 +97,7 @@ def test_checkpoints(still, cameras, model, tmp_path):
     for path in (tmp_path, tmp_path / "checkpoint"):
         found = import_parameters(path, model)
         assert found.tool == "metrical-tracker" and found.image_size == (SIZE, SIZE)
+        assert found.frame_rate == 25
         np.testing.assert_array_equal(found.frames, range(6))
         still.check(found, projected(still.vertices, *cameras), 1e-3)
 

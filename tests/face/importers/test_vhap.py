@@ -79,7 +79,7 @@ def test_tracked_parameters(moved, model, tmp_path):
     expected = projected(moved.vertices, shift, np.array([focal, focal, WIDTH / 2, HEIGHT / 2]))
     for given in (path, tmp_path):
         found = import_parameters(given, model)
-        assert found.tool == "vhap" and found.image_size == (HEIGHT, WIDTH)
+        assert found.tool == "vhap" and found.image_size == (HEIGHT, WIDTH) and found.frame_rate == 25
         np.testing.assert_array_equal(found.frames, range(6))
         moved.check(found, expected, 1e-3)
 
@@ -126,7 +126,7 @@ def test_an_export(moved, model, tmp_path):
     lens = write_export(tmp_path, moved, poses, cy=HEIGHT / 2 + 20)
     found = import_parameters(tmp_path, model)
     np.testing.assert_array_equal(found.frames, range(4, 10))
-    assert found.image_size == (HEIGHT, WIDTH)
+    assert found.image_size == (HEIGHT, WIDTH) and found.frame_rate == 25
     moved.check(found, projected(moved.vertices, np.linalg.inv(poses), lens), 1e-3)
 
 
