@@ -42,8 +42,13 @@ class FaceTrack:
     camera: Camera
     person: MediaPipeFace | None = None
 
+    @property
+    def weights(self) -> tuple[int, int]:
+        """Numbers of identity and expression weights."""
+        return len(self.parameters.identity), self.parameters.expression.shape[1]
+
     def model(self, given: Path | None = None) -> FaceModel:
-        """The model, read from its files.
+        """The model, read from its files, with the numbers of weights that the parameters have.
 
         Args:
             given: where they are, None to look for them.
@@ -54,12 +59,11 @@ class FaceTrack:
         if self.person is not None:
             return self.person
         path = face_model_path(self.model_name, given)
-        model = open_face_model(self.model_name, path)
-        sizes = (len(self.parameters.identity), self.parameters.expression.shape[1])
-        if (model.identity_size, len(model.channels)) != sizes:
+        model = open_face_model(self.model_name, path, self.weights)
+        if (model.identity_size, len(model.channels)) != self.weights:
             raise UserError(
                 f"{path}: has {model.identity_size} identity and {len(model.channels)} expression weights, the capture "
-                f"was fitted with {sizes[0]} and {sizes[1]}; give the file that it was made with"
+                f"was fitted with {self.weights[0]} and {self.weights[1]}; give the file that it was made with"
             )
         return model
 

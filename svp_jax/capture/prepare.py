@@ -25,6 +25,7 @@ from svp_jax.errors import UserError
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
 from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.flame import ALL
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.tracked import video_camera
 from svp_jax.face.parsers import Parser, open_parser
@@ -50,10 +51,12 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
     face_model, face_files = None, []
     if options.face_model != "mediapipe":
         face_files = [face_model_path(options.face_model, options.face_model_file)]
-        face_model = open_face_model(options.face_model, face_files[0])
+        weights = {} if options.face_parameters is None else {"weights": ALL}
+        face_model = open_face_model(options.face_model, face_files[0], **weights)
     imported = None
     if options.face_parameters is not None:
         imported = import_parameters(options.face_parameters, face_model)
+        face_model = face_model.sized(imported.parameters)
         face_files.append(options.face_parameters)
     # The folder first: that it cannot be written is known before the long part.
     with open_parser(options.parser) as (name, parser, files), staged_folder(out, "capture", options.force) as folder:

@@ -53,7 +53,7 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
         track = read_face_track(path)
         if not len(track.parameters):
             raise UserError(f"{path} has no frames; give a face.npz of a capture")
-        motion = _relative(track, person)
+        motion = _relative(track, person, options)
     count = len(motion)
     motion = _with_settings(settings, motion, person)
     return Driver(
@@ -86,7 +86,7 @@ def _captured(
     track = read_face_track(capture.folder / FACE)
     if relative:
         face, person = _own_face(avatar, options)
-        motion, camera, name = _relative(track, person, capture.usable), face.camera, face.model_name
+        motion, camera, name = _relative(track, person, options, capture.usable), face.camera, face.model_name
     else:
         person = _actor(track, options)
         motion, camera, name = track.parameters, track.camera, track.model_name
@@ -115,11 +115,15 @@ def _actor(track: FaceTrack, options: RenderOptions) -> Actor:
     )
 
 
-def _relative(track: FaceTrack, person: Actor, usable: np.ndarray | None = None) -> FaceParameters:
+def _relative(
+    track: FaceTrack, person: Actor, options: RenderOptions, usable: np.ndarray | None = None
+) -> FaceParameters:
     """The motion of `track`, at rest in the frames `usable`, on `person`."""
     usable = np.ones(len(track.parameters), bool) if usable is None else usable
+    model, alike = person.model, track.person is None and track.model_name == person.model.name
     # A model in files is opened once: it takes seconds.
-    model = person.model if track.person is None and track.model_name == person.model.name else track.model()
+    if not alike or (model.identity_size, len(model.channels)) != track.weights:
+        model = track.model(options.face_model_file if alike else None)
     return retarget(track.parameters, Actor(model, neutral_of(track.parameters, usable)), person)
 
 

@@ -18,7 +18,7 @@ from svp_jax.errors import UserError
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
 from svp_jax.face.morphable.camera import Camera
-from svp_jax.face.morphable.flame import load_flame
+from svp_jax.face.morphable.flame import ALL, load_flame
 from svp_jax.face.morphable.parameters import FaceParameters
 
 FILE = Path("tracked.npz")
@@ -160,7 +160,7 @@ def test_what_is_of_another_video_is_refused():
 @pytest.fixture(scope="module")
 def flame_file(tmp_path_factory) -> Path:
     """Whose head and eyeballs are closed surfaces: triangles between any points would take minutes to draw."""
-    arrays = random_flame(identity=100, expression=50)
+    arrays = random_flame()
     template = arrays["v_template"]
     surfaces = []
     for start, stop, count in ((0, 3931, 7858), (3931, 4477, 1059), (4477, 5023, 1059)):
@@ -185,8 +185,8 @@ def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch,
     given = tmp_path / "tracked_flame_params_30.npz"
     np.savez(
         given,
-        shape=normal(1, 100),
-        expr=normal(1, 7, 50),
+        shape=normal(1, 300),
+        expr=normal(1, 7, 100),
         rotation=normal(0.2, 7, 3),
         translation=normal(0.02, 7, 3),
         neck_pose=normal(0.1, 7, 3),
@@ -196,7 +196,7 @@ def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch,
         focal_length=np.array([2.1], np.float32),
         image_size=np.array([512, 512]),
     )
-    imported = import_parameters(given, load_flame(flame_file))
+    imported = import_parameters(given, load_flame(flame_file, None, *ALL))
     out = tmp_path / "capture"
     arguments = ["prepare", shared / "videos" / "lp_d0.mp4", "--out", out, "--size", 64, "--seconds", 0.32]
     arguments += ["--parser", "landmarks", "--face-model", "flame", "--face-model-file", flame_file]
@@ -211,6 +211,9 @@ def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch,
         found = getattr(track.parameters, name)
         np.testing.assert_array_equal(found if name == "identity" else found[frames], array)
     assert np.array_equal(track.parameters.jaw[4], track.parameters.jaw[3])
+    # All that the tool found, and as the capture is opened again.
+    model = track.model(flame_file)
+    assert track.weights == (model.identity_size, len(model.channels)) == ALL
     left, top, side = capture.manifest["source"]["crop"]
     np.testing.assert_allclose(track.camera.focal, 2.1 * 512 * 64 / side, rtol=1e-6)
     np.testing.assert_allclose(track.camera.centre, (np.array([256, 256]) - [left, top]) * 64 / side, rtol=1e-6)

@@ -7,11 +7,13 @@ import warnings
 import numpy as np
 import pytest
 from factories import make_avatar, make_capture, make_face_track
+from flame_factory import random_embeddings, random_flame, write_smplx
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.face_track import draw_track, read_face_track, write_face_track
 from svp_jax.errors import UserError
 from svp_jax.face.morphable import rotation
+from svp_jax.face.morphable.parameters import neutral
 from svp_jax.face.tracking import pose_angles
 from svp_jax.manifest import body_of, read_manifest, write_manifest
 from svp_jax.rendering import driver as driver_module
@@ -126,6 +128,27 @@ def test_a_file_of_parameters_drives(opened, captures):
     file, capture = opened(captures[1] / "face.npz"), opened(captures[1])
     np.testing.assert_array_equal(file.posed.parameters.expression, capture.posed.parameters.expression)
     assert file.frame_rate == 25 and file.shot.tolist() == [0] * FRAMES
+
+
+def test_flames_with_other_numbers_of_weights(avatar, tmp_path):
+    """The avatar's was imported with 6 and 7, the driver's fitted with 4 and 5."""
+    flame = write_smplx(tmp_path, random_flame(), random_embeddings())
+    shutil.copytree(avatar, tmp_path / "avatar")
+    moves = np.linspace(0, 0.7, FRAMES, dtype=np.float32)
+    for path, sizes, scale in ((tmp_path / "avatar" / "face.npz", (6, 7), 0), (tmp_path / "other.npz", (4, 5), 1)):
+        parameters = neutral(*sizes, FRAMES)
+        parameters.expression[:, 3] = scale * moves
+        parameters.translation[:] = [0, 0, -1]
+        write_face_track(
+            path, dataclasses.replace(make_face_track(1), model_name="flame", parameters=parameters, person=None)
+        )
+    options = RenderOptions(face_model_file=flame)
+    manifest = read_manifest(tmp_path / "avatar", "avatar")
+    driver = open_driver(tmp_path / "avatar", manifest, tmp_path / "other.npz", options)
+    assert (driver.posed.model.identity_size, len(driver.posed.model.channels)) == (6, 7)
+    expected = np.zeros((FRAMES, 7), np.float32)
+    expected[:, 3] = moves - np.median(moves)
+    np.testing.assert_allclose(driver.posed.parameters.expression, expected, atol=1e-6)
 
 
 def test_what_is_drawn_is_remembered_and_does_not_grow(opened, captures, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.camera import Camera
-from svp_jax.face.morphable.flame import Flame
+from svp_jax.face.morphable.flame import ALL, Flame
 from svp_jax.face.morphable.parameters import FaceParameters, neutral
 
 
@@ -19,7 +19,8 @@ class Imported:
 
     Attributes:
         tool: its name, as `recognise.import_parameters` calls it.
-        parameters: for the FLAME model that was given, in metres.
+        parameters: for the FLAME model that was given, in metres; with the tool's numbers of weights, so `Flame.sized`
+            tells how to pose them.
         camera: of all frames, in pixels of the pictures of `image_size`.
         frames: int64 [B], numbers of the frames from 0 on, increasing; the tool's own.
         image_size: height and width.
@@ -69,7 +70,7 @@ def person(
     neck: np.ndarray | None = None,
     eyes: np.ndarray | None = None,
 ) -> FaceParameters:
-    """Parameters with as many weights as the model has; what is None is at rest.
+    """Parameters with as many weights as the tool has, at most the model's; what is None is at rest.
 
     Args:
         identity: [n] or, where a tool gives each frame its own, [B, n]: then their mean.
@@ -77,11 +78,11 @@ def person(
         rotation, jaw, translation, neck: [B, 3].
         eyes: [B, 6] in FLAME's order, left eye first.
     """
-    rest = neutral(model.identity_size, len(model.channels), len(expression))
+    rest = neutral(0, 0, len(expression))
     mean = identity if identity.ndim == 1 else identity.mean(0)
     given = {
-        "identity": _fitted(mean, model.identity_size, "shape", "identity_size", where),
-        "expression": _fitted(expression, len(model.channels), "expression", "expression_size", where),
+        "identity": _fitted(mean, model.identity_size, "shape", where),
+        "expression": _fitted(expression, len(model.channels), "expression", where),
         "rotation": rotation,
         "jaw": jaw,
         "translation": translation,
@@ -91,16 +92,14 @@ def person(
     return FaceParameters(**{name: np.asarray(array, np.float32) for name, array in given.items()})
 
 
-def _fitted(weights: np.ndarray, size: int, what: str, flag: str, where: Path) -> np.ndarray:
-    rest = weights[..., size:]
-    if np.any(rest):
+def _fitted(weights: np.ndarray, size: int, what: str, where: Path) -> np.ndarray:
+    if np.any(weights[..., size:]):
         warnings.warn(
-            f"{where} has {weights.shape[-1]} {what} weights, the model uses {size}; load FLAME with "
-            f"{flag}={weights.shape[-1]} to keep all",
+            f"{where} has {weights.shape[-1]} {what} weights, the FLAME model {size}: the others are left out; give "
+            f"FLAME's whole file, which has {ALL[0]} shape and {ALL[1]} expression weights",
             stacklevel=4,
         )
-    missing = max(0, size - weights.shape[-1])
-    return np.pad(weights[..., :size], [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
+    return weights[..., :size]
 
 
 def in_order(imported: Imported, where: Path) -> Imported:

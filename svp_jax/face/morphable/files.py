@@ -43,6 +43,10 @@ def face_model_path(name: str, given: Path | None) -> Path:
     raise UserError(f"--face-model {name}: no {_WANTED[name]} in {places}; give it with --face-model-file")
 
 
-def open_face_model(name: str, path: Path) -> FaceModel:
-    """The model "ict" or "flame" in the file or folder `path`; UserError where it is none."""
-    return load_ict(path) if name == "ict" else load_flame(path)
+def open_face_model(name: str, path: Path, weights: tuple[int, int] = (100, 50)) -> FaceModel:
+    """The model "ict" or "flame" in the file or folder `path`; UserError where it is none.
+
+    Args:
+        weights: how many identity and expression weights FLAME gets, at most; ICT-FaceKit has all of its.
+    """
+    return load_ict(path) if name == "ict" else load_flame(path, None, *weights)

@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from flame_factory import random_embeddings, random_flame, write_smplx
 
 from svp_jax.errors import UserError
 from svp_jax.face.importers.recognise import import_parameters
+from svp_jax.face.morphable.flame import ALL, load_flame
 from svp_jax.face.morphable.rotation import matrix
 
 HEIGHT, WIDTH = 720, 1280
@@ -82,6 +84,21 @@ def test_tracked_parameters(moved, model, tmp_path):
         assert found.tool == "vhap" and found.image_size == (HEIGHT, WIDTH) and found.frame_rate == 25
         np.testing.assert_array_equal(found.frames, range(6))
         moved.check(found, expected, 1e-3)
+
+
+def test_all_weights_are_kept(moved, tmp_path):
+    """300 of the shape and 100 of the expression, as VHAP has them; the root joint moves with all."""
+    flame = load_flame(write_smplx(tmp_path, random_flame(), random_embeddings()), None, *ALL)
+    rng = np.random.default_rng(6)
+    wide = {"shape": rng.normal(size=300).astype(np.float32), "expr": rng.normal(size=(6, 100)).astype(np.float32)}
+    path = tmp_path / "tracked_flame_params_30.npz"
+    np.savez(path, **(content(moved) | wide))
+    found = import_parameters(path, flame).parameters
+    np.testing.assert_array_equal(found.identity, wide["shape"])
+    np.testing.assert_array_equal(found.expression, wide["expr"])
+    world = dataclasses.replace(moved.parameters, identity=wide["shape"], expression=wide["expr"])
+    shift = np.asarray(flame.vertices(found)) - np.asarray(flame.vertices(world))
+    np.testing.assert_allclose(shift, np.broadcast_to([0, 0, -1], shift.shape), atol=1e-5)
 
 
 def write_export(folder, moved, poses: np.ndarray, cy: float) -> np.ndarray:
