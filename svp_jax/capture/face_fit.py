@@ -7,6 +7,7 @@ import numpy as np
 
 from svp_jax.capture.face_track import FaceTrack
 from svp_jax.errors import UserError
+from svp_jax.face.canonical_mesh import canonical_face
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.mediapipe import build_mediapipe
@@ -16,6 +17,25 @@ from svp_jax.face.smoothing import nearest_known
 
 # Half the way between two frames of a tool, and a little, since files round times to milliseconds.
 _NEAR = 0.55
+
+
+def check_face(model: FaceModel, landmarker: Path) -> None:
+    """Raises UserError where `fit_face` would miss a file, so that it is known before a video is tracked."""
+    _ = model.landmarks
+    canonical_face(landmarker)
+
+
+def check_pictures(imported: Imported, where: Path, width: int, height: int) -> None:
+    """Raises UserError unless another tracker saw pictures of the video's `width` and `height`.
+
+    Args:
+        where: as messages name the tracker's output.
+    """
+    if tuple(imported.image_size) != (height, width):
+        raise UserError(
+            f"--face-parameters {where}: {imported.tool} saw pictures of {imported.image_size[1]} x "
+            f"{imported.image_size[0]} pixels, the video has {width} x {height}; give the output for this video"
+        )
 
 
 def fit_face(
@@ -59,15 +79,7 @@ def fit_face(
 
 
 def imported_face(
-    imported: Imported,
-    where: Path,
-    times: np.ndarray,
-    total: int,
-    width: int,
-    height: int,
-    left: float,
-    top: float,
-    scale: float,
+    imported: Imported, where: Path, times: np.ndarray, total: int, left: float, top: float, scale: float
 ) -> FaceTrack:
     """What another tracker found, over the N frames of a video that are used and in pixels of a crop of it.
 
@@ -77,16 +89,11 @@ def imported_face(
         where: as messages name the tracker's output.
         times: float64 [N], when the frames are shown, in seconds from the first frame of the video's file on.
         total: how many frames the whole video has.
-        width, height: of the video. left, top, scale: of the crop.
+        left, top, scale: of the crop.
 
     Raises:
-        UserError: it was tracked in pictures of another size, or in none of these frames.
+        UserError: it was tracked in none of these frames.
     """
-    if tuple(imported.image_size) != (height, width):
-        raise UserError(
-            f"--face-parameters {where}: {imported.tool} saw pictures of {imported.image_size[1]} x "
-            f"{imported.image_size[0]} pixels, the video has {width} x {height}; give the output for this video"
-        )
     places, said = _places(imported, times, total)
     if said:
         warnings.warn(f"--face-parameters {where}: {said}", stacklevel=3)

@@ -12,7 +12,7 @@ from svp_jax.capture.audio import UncopiedSound, copy_audio
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.channel_sheet import CHANNELS, write_channel_sheet
 from svp_jax.capture.crop import Crop, choose_crop
-from svp_jax.capture.face_fit import fit_face, imported_face
+from svp_jax.capture.face_fit import check_face, check_pictures, fit_face, imported_face
 from svp_jax.capture.face_track import FaceTrack, draw_capture, write_face_track
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, WIDTH, overlay_row
@@ -53,9 +53,11 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
         face_files = [face_model_path(options.face_model, options.face_model_file)]
         weights = {} if options.face_parameters is None else {"weights": ALL}
         face_model = open_face_model(options.face_model, face_files[0], **weights)
+        check_face(face_model, landmarker)
     imported = None
     if options.face_parameters is not None:
         imported = import_parameters(options.face_parameters, face_model)
+        check_pictures(imported, options.face_parameters, source.width, source.height)
         face_model = face_model.sized(imported.parameters)
         face_files.append(options.face_parameters)
     # The folder first: that it cannot be written is known before the long part.
@@ -147,14 +149,14 @@ def _fit(
     landmarker: Path,
 ) -> tuple[FaceModel, FaceTrack, dict]:
     """`fit_face` in the crop's pixels, on all source frames."""
-    size, place = (source.width, source.height), (crop.left, crop.top, options.size / crop.side)
+    place = crop.left, crop.top, options.size / crop.side
     face_model, imported = face
     found = None
     if imported is not None:
         total = source.announced or len(tracks.times)
-        found = imported_face(imported, options.face_parameters, tracks.times, total, *size, *place)
+        found = imported_face(imported, options.face_parameters, tracks.times, total, *place)
     names = tuple(tracks.blendshape_names)
-    camera = video_camera(*size, *place)
+    camera = video_camera(source.width, source.height, *place)
     return fit_face(face_model, found, landmarks, raw, tracks.blendshapes, names, tracks.shot, camera, landmarker)
 
 

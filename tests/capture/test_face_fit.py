@@ -12,8 +12,10 @@ from scipy.spatial import ConvexHull
 
 from svp_jax import cli
 from svp_jax.capture.capture import open_capture
-from svp_jax.capture.face_fit import imported_face
+from svp_jax.capture.face_fit import check_pictures, imported_face
 from svp_jax.capture.face_track import read_face_track
+from svp_jax.capture.options import PrepareOptions
+from svp_jax.capture.prepare import prepare
 from svp_jax.errors import UserError
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
@@ -47,13 +49,13 @@ def make_imported(frames: list[int]) -> Imported:
 
 def in_capture(frames: list[int], count: int, left: float = 0, top: float = 0, scale: float = 1):
     times = np.arange(count) / 25
-    return imported_face(make_imported(frames), FILE, times, count, WIDTH, HEIGHT, left, top, scale)
+    return imported_face(make_imported(frames), FILE, times, count, left, top, scale)
 
 
 def at_rate(frames: list[int], times: np.ndarray, total: int) -> np.ndarray:
     """Which of the tool's frames each source frame shows, of a tool that takes 25 a second."""
     imported = dataclasses.replace(make_imported(frames), frame_rate=Fraction(25))
-    return imported_face(imported, FILE, times, total, WIDTH, HEIGHT, 0, 0, 1).parameters.jaw[:, 0]
+    return imported_face(imported, FILE, times, total, 0, 0, 1).parameters.jaw[:, 0]
 
 
 @pytest.mark.filterwarnings("error")
@@ -147,14 +149,16 @@ def test_the_crop_s_camera_sees_the_same(crop):
 
 
 def test_what_is_of_another_video_is_refused():
-    def refused(match: str, imported: Imported, *size: int) -> None:
+    def refused(match: str, check, *arguments) -> None:
         with pytest.raises(UserError, match=match) as error:
-            imported_face(imported, FILE, np.arange(5) / 25, 5, *size, 0, 0, 1)
+            check(*arguments)
         assert "\n" not in str(error.value) and "--face-parameters tracked.npz: " in str(error.value)
 
     # Width and height as they are elsewhere, not exchanged.
-    refused("vhap saw pictures of 640 x 480 pixels, the video has 480 x 640", make_imported([0]), HEIGHT, WIDTH)
-    refused("holds none of the video's 5 frames", make_imported([5, 8]), WIDTH, HEIGHT)
+    message = "vhap saw pictures of 640 x 480 pixels, the video has 480 x 640"
+    refused(message, check_pictures, make_imported([0]), FILE, HEIGHT, WIDTH)
+    check_pictures(make_imported([0]), FILE, WIDTH, HEIGHT)
+    refused("holds none of the video's 5 frames", in_capture, [5, 8], 5)
 
 
 @pytest.fixture(scope="module")
@@ -174,17 +178,16 @@ def flame_file(tmp_path_factory) -> Path:
     return write_smplx(tmp_path_factory.mktemp("flame"), arrays, random_embeddings())
 
 
-def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch, capsys):
-    """`svp prepare` of eight frames, of which the tracker saw all but number 4."""
-    frames = np.delete(np.arange(8), 4)
+def vhap_file(folder: Path, height: int = 512) -> Path:
+    """Of a video of 512 x 512 pixels, whose frames 0 to 7 it has but for number 4."""
     rng = np.random.default_rng(0)
 
     def normal(scale: float, *shape: int) -> np.ndarray:
         return rng.normal(0, scale, shape).astype(np.float32)
 
-    given = tmp_path / "tracked_flame_params_30.npz"
+    path = folder / "tracked_flame_params_30.npz"
     np.savez(
-        given,
+        path,
         shape=normal(1, 300),
         expr=normal(1, 7, 100),
         rotation=normal(0.2, 7, 3),
@@ -192,10 +195,42 @@ def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch,
         neck_pose=normal(0.1, 7, 3),
         jaw_pose=normal(0.1, 7, 3),
         eyes_pose=normal(0.1, 7, 6),
-        timestep_id=np.array([f"{index:06d}" for index in frames]),
+        timestep_id=np.array([f"{index:06d}" for index in (0, 1, 2, 3, 5, 6, 7)]),
         focal_length=np.array([2.1], np.float32),
-        image_size=np.array([512, 512]),
+        image_size=np.array([height, 512]),
     )
+    return path
+
+
+def test_what_can_be_known_is_known_before_the_long_part(shared, flame_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("svp_jax.capture.prepare.track", lambda *arguments: pytest.fail("tracked"))
+    landmarker = shared / "models" / "face_landmarker.task"
+
+    def refused(match: str, model: Path, landmarker: Path, parameters: Path | None = None) -> None:
+        options = PrepareOptions(
+            64,
+            "flame",
+            face_model_file=model,
+            face_landmarker=landmarker,
+            face_parameters=parameters,
+            parser="landmarks",
+        )
+        with pytest.raises(UserError, match=match) as error:
+            prepare(shared / "videos" / "lp_d0.mp4", tmp_path / "capture", options)
+        assert "\n" not in str(error.value)
+
+    bare = tmp_path / "flame2023.pkl"
+    bare.write_bytes(flame_file.read_bytes())
+    refused("FLAME's landmarks are not in", bare, landmarker)
+    (tmp_path / "face_landmarker.task").write_bytes(b"PK")
+    refused("holds no canonical face mesh", flame_file, tmp_path / "face_landmarker.task")
+    refused("vhap saw pictures of 512 x 500 pixels", flame_file, landmarker, vhap_file(tmp_path, 500))
+
+
+def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch, capsys):
+    """`svp prepare` of eight frames, of which the tracker saw all but number 4."""
+    frames = np.delete(np.arange(8), 4)
+    given = vhap_file(tmp_path)
     imported = import_parameters(given, load_flame(flame_file, None, *ALL))
     out = tmp_path / "capture"
     arguments = ["prepare", shared / "videos" / "lp_d0.mp4", "--out", out, "--size", 64, "--seconds", 0.32]
