@@ -58,6 +58,31 @@ def numbers(content: dict, name: str, where: Path, shape: tuple[int | None, ...]
     return array
 
 
+def positive(values: np.ndarray, name: str, where: Path) -> np.ndarray:
+    """`values`, a focal length or sizes in pixels.
+
+    Raises:
+        UserError: one of them is 0 or less.
+    """
+    if (values <= 0).any():
+        raise UserError(f"{where}: {name} is {np.ravel(values).tolist()}, allowed is above 0; track the video again")
+    return values
+
+
+def turns(matrices: np.ndarray, name: str, where: Path) -> np.ndarray:
+    """`matrices` [..., 3, 3], rotations.
+
+    Raises:
+        UserError: one of them stretches (by more than 1e-3, far above float32's rounding), mirrors or is singular.
+    """
+    off = np.abs(matrices @ matrices.swapaxes(-1, -2) - np.eye(3)).max((-1, -2)) > 1e-3
+    wrong = np.argwhere(off | (np.linalg.det(matrices) < 0))
+    if len(wrong):
+        at = f" {wrong[0].tolist()}" if wrong.shape[1] else ""
+        raise UserError(f"{where}: {name}{at} is no rotation (it stretches or mirrors); track the video again")
+    return matrices
+
+
 def person(
     model: Flame,
     where: Path,

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.face.importers.imported import Imported, left_out, numbers, person
+from svp_jax.face.importers.imported import Imported, left_out, numbers, person, positive, turns
 from svp_jax.face.importers.rigid import before_camera
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.flame import Flame
@@ -66,9 +66,9 @@ def _tracked(path: Path, model: Flame) -> Imported:
             f"{path} has no focal_length, so its cameras were calibrated; export it with "
             "vhap/export_as_nerf_dataset.py and give that folder"
         )
-    focal = float(np.ravel(numbers(content | {"f": np.ravel(content["focal_length"])}, "f", path, (1,)))[0])
-    size = numbers(content, "image_size", path, (2,)).astype(int)
-    height, width = (int(side) for side in size)
+    focal = float(positive(numbers(content, "focal_length", path, (1,)), "focal_length", path)[0])
+    size = positive(numbers(content, "image_size", path, (2,)).astype(int), "image_size", path)
+    height, width = size.tolist()
     camera = Camera(np.float32(focal * max(height, width)), np.float32([width / 2, height / 2]))
     placed = before_camera(model, parameters, np.eye(3), np.array([0.0, 0.0, -1.0]))
     frames = _frames(path, content.get("timestep_id", np.arange(len(parameters))), len(parameters))
@@ -100,13 +100,15 @@ def _export(folder: Path, model: Flame) -> Imported:
         name: content[0][name] for name in ("shape", "static_offset", "dynamic_offset") if name in content[0]
     }
     parameters = _parameters(folder, joined, model)
-    inverse = np.linalg.inv(world)
-    placed = before_camera(model, parameters, inverse[:, :3, :3], inverse[:, :3, 3])
+    turn = turns(world[:, :3, :3], "transform_matrix", path).swapaxes(1, 2)
+    placed = before_camera(model, parameters, turn, -np.einsum("bij,bj->bi", turn, world[:, :3, 3]))
     return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size, _FRAME_RATE)
 
 
 def _one_camera(path: Path, intrinsics: np.ndarray) -> tuple[Camera, tuple[int, int]]:
     fx, fy, cx, cy, height, width = intrinsics[0]
+    positive(intrinsics[:1, [0, 1]], "fl_x, fl_y", path)
+    positive(intrinsics[0, 4:].astype(int), "h, w", path)
     if np.abs(intrinsics - intrinsics[0]).max() > 1e-3 * fx or abs(fx - fy) > 1e-3 * fx:
         raise UserError(f"{path}: focal lengths or centres differ between x and y or frames; allowed is one camera")
     # y points upwards there.

@@ -162,6 +162,9 @@ def test_what_flame_lacks(moved, model, tmp_path):
         ({"rotation": np.zeros((0, 3))}, "rotation is empty, there are no frames"),
         ({"eyes_pose": np.zeros((6, 3))}, r"eyes_pose has the shape \[6, 3\], allowed is \[6, 6\]"),
         ({"image_size": None}, "lacks image_size"),
+        ({"image_size": np.array([0, 512])}, r"image_size is \[0, 512\], allowed is above 0"),
+        ({"focal_length": np.array([-1.7])}, r"focal_length is \[-1\.7\], allowed is above 0"),
+        ({"focal_length": np.array([1.7, 1.8])}, r"focal_length has the shape \[2\], allowed is \[1\]"),
         ({"neck_pose": None}, "is nearest to the output of vhap, but lacks neck_pose"),
         ({"timestep_id": np.array(["a"] * 6)}, "timestep_id must be 6 numbers of frames"),
     ],
@@ -183,6 +186,20 @@ def test_files_that_cannot_be_used(moved, model, tmp_path, change, message):
         (lambda frames: frames[3].pop("transform_matrix"), "is not what VHAP exports .*transform_matrix"),
         (lambda frames: frames[3].update(flame_param_path="none.npz"), r"none\.npz cannot be read"),
         (lambda frames: frames[3].update(fl_y="a"), "camera is no array of numbers"),
+        (lambda frames: [frame.update(fl_x=0, fl_y=0) for frame in frames], r"fl_x, fl_y is \[0\.0, 0\.0\], allowed"),
+        (lambda frames: [frame.update(h=0) for frame in frames], r"h, w is \[0, 1280\], allowed is above 0"),
+        (
+            lambda frames: frames[3].update(transform_matrix=np.zeros((4, 4)).tolist()),
+            r"transform_matrix \[3\] is no ro",
+        ),
+        (
+            lambda frames: frames[2].update(transform_matrix=np.diag([1.0, 1.01, 1, 1]).tolist()),
+            r"transform_matrix \[2\] is no rotation \(it stretches or mirrors\); track the video again",
+        ),
+        (
+            lambda frames: frames[2].update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()),
+            r"transform_matrix \[2\]",
+        ),
     ],
 )
 def test_exports_that_cannot_be_used(moved, model, tmp_path, spoil, message):
