@@ -24,7 +24,7 @@ from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
-from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.files import face_model_files, face_model_path, open_face_model
 from svp_jax.face.morphable.flame import ALL
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.tracked import video_camera
@@ -50,9 +50,10 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
     landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
     face_model, face_files = None, []
     if options.face_model != "mediapipe":
-        face_files = [face_model_path(options.face_model, options.face_model_file)]
+        path = face_model_path(options.face_model, options.face_model_file)
         weights = {} if options.face_parameters is None else {"weights": ALL}
-        face_model = open_face_model(options.face_model, face_files[0], **weights)
+        face_model = open_face_model(options.face_model, path, **weights)
+        face_files = face_model_files(options.face_model, path)
         check_face(face_model, landmarker)
     imported = None
     if options.face_parameters is not None:

@@ -21,7 +21,9 @@ from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.flame import ALL, load_flame
+from svp_jax.face.morphable.flame_landmarks import DYNAMIC, STATIC
 from svp_jax.face.morphable.parameters import FaceParameters
+from svp_jax.manifest import sha256_file
 
 FILE = Path("tracked.npz")
 HEIGHT, WIDTH = 480, 640
@@ -252,5 +254,6 @@ def test_prepare_with_face_parameters(shared, flame_file, tmp_path, monkeypatch,
     left, top, side = capture.manifest["source"]["crop"]
     np.testing.assert_allclose(track.camera.focal, 2.1 * 512 * 64 / side, rtol=1e-6)
     np.testing.assert_allclose(track.camera.centre, (np.array([256, 256]) - [left, top]) * 64 / side, rtol=1e-6)
-    assert given.name in capture.manifest["models"] and flame_file.name in capture.manifest["models"]
+    files = (given, flame_file, *(flame_file.parent / name for name in (STATIC, DYNAMIC)))
+    assert {path.name: sha256_file(path) for path in files}.items() <= capture.manifest["models"].items()
     assert capture.manifest["face_model"] == "flame" and capture.geometry([0]).any()

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.flame import load_flame
+from svp_jax.face.morphable.flame_landmarks import landmark_files
 from svp_jax.face.morphable.ict import load_ict
 from svp_jax.face.morphable.ict_file import FILE
+from svp_jax.face.morphable.ict_repository import FOLDER
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.model_files import look_up_model, model_folders
 
@@ -41,6 +43,13 @@ def face_model_path(name: str, given: Path | None) -> Path:
             return folder / _ICT_REPOSITORY
     places = " or ".join(str(folder) for folder in model_folders())
     raise UserError(f"--face-model {name}: no {_WANTED[name]} in {places}; give it with --face-model-file")
+
+
+def face_model_files(name: str, path: Path) -> list[Path]:
+    """What `open_face_model` reads of the face model at `path`: its files, and of a checkout of ICT-FaceKit a folder."""
+    if name == "ict":
+        return [path / FOLDER if path.is_dir() else path]
+    return [path, *landmark_files(path.parent)]
 
 
 def open_face_model(name: str, path: Path, weights: tuple[int, int] = (100, 50)) -> FaceModel:
