@@ -1,6 +1,5 @@
 """Fits the face model that the user chose to the tracking of a clip, or takes what another tracker found."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +79,10 @@ def fit_face(
 
 def imported_face(
     imported: Imported, where: Path, times: np.ndarray, total: int, left: float, top: float, scale: float
-) -> FaceTrack:
-    """What another tracker found, over the N frames of a video that are used and in pixels of a crop of it.
+) -> tuple[FaceTrack, list[str]]:
+    """What another tracker found, over the N frames of a video that are used and in pixels of a crop of it; and notes.
 
-    Frames that it has not take the nearest one's parameters, with a warning that counts them.
+    Frames that it has not take the nearest one's parameters, with a note that counts them.
 
     Args:
         where: as messages name the tracker's output.
@@ -94,9 +93,7 @@ def imported_face(
     Raises:
         UserError: it was tracked in none of these frames.
     """
-    places, said = _places(imported, times, total)
-    if said:
-        warnings.warn(f"--face-parameters {where}: {said}", stacklevel=3)
+    places, notes = _places(imported, times, total)
     inside = np.flatnonzero(imported.frames < places[-1] + _NEAR)
     if not len(inside):
         raise UserError(
@@ -105,29 +102,28 @@ def imported_face(
     nearest = inside[nearest_known(imported.frames[inside], places)]
     absent = int((np.abs(imported.frames[nearest] - places) > _NEAR).sum())
     if absent:
-        warnings.warn(
-            f"--face-parameters {where}: {absent} of the video's {len(times)} frames are not in it; they take the "
-            "nearest frame's parameters",
-            stacklevel=3,
+        notes.append(
+            f"{absent} of the video's {len(times)} frames are not in it; they take the nearest frame's parameters"
         )
     centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
     camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
-    return FaceTrack("flame", imported.parameters.frames(nearest), camera)
+    notes = [f"--face-parameters {where}: {text}" for text in notes]
+    return FaceTrack("flame", imported.parameters.frames(nearest), camera), notes
 
 
-def _places(imported: Imported, times: np.ndarray, total: int) -> tuple[np.ndarray, str]:
-    """(where each source frame lies in the tool's count of frames, float64 [N]; what the user must know of it)."""
+def _places(imported: Imported, times: np.ndarray, total: int) -> tuple[np.ndarray, list[str]]:
+    """(where each source frame lies in the tool's count of frames, float64 [N]; notes)."""
     every = np.arange(len(times), dtype=np.float64)
     if imported.frame_rate is None:
-        return every, ""
+        return every, []
     by_time = times * float(imported.frame_rate)
     if abs(by_time[-1] - every[-1]) < 1:
-        return by_time, ""
+        return by_time, []
     tool, rate = imported.tool, imported.frame_rate
     # No file tells the rate. But a run at the tool's own would not end at the number of the video's last frame.
     if imported.frames[-1] + 1 == total:
-        return every, f"has as many frames as the video, so {tool} took each of them, not its usual {rate} a second"
-    return by_time, (
+        return every, [f"has as many frames as the video, so {tool} took each of them, not its usual {rate} a second"]
+    return by_time, [
         f"{tool}'s frames are taken as {rate} a second, its usual rate, which is not the video's; each frame takes the "
         "parameters nearest in time"
-    )
+    ]

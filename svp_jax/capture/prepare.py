@@ -66,6 +66,8 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
         notes: list[str] = []
         if parser is None:
             _note(notes, LANDMARKS_ONLY)
+        for text in () if imported is None else imported.notes:
+            _note(notes, text)
         tracks = track(source, options.start, options.stop, landmarker)
         if source.damage:
             notes.append(source.damage)
@@ -99,7 +101,7 @@ def _write_capture(
     landmarks = crop.points(smoothed)
     seconds = float(len(frame_map) / rate)
     raw = crop.points(tracks.landmarks)
-    model, track, fit_quality = _fit(source, options, tracks, crop, landmarks, raw, face, landmarker)
+    model, track, fit_quality = _fit(source, options, tracks, crop, landmarks, raw, face, landmarker, info["warnings"])
     quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds) | fit_quality
     sentences = advice(quality)
     audio = _copied_sound(source, folder, float(tracks.times[0]), seconds, info["warnings"])
@@ -148,14 +150,17 @@ def _fit(
     raw: np.ndarray,
     face: tuple[FaceModel | None, Imported | None],
     landmarker: Path,
+    notes: list[str],
 ) -> tuple[FaceModel, FaceTrack, dict]:
-    """`fit_face` in the crop's pixels, on all source frames."""
+    """`fit_face` in the crop's pixels, on all source frames; `notes` are added to."""
     place = crop.left, crop.top, options.size / crop.side
     face_model, imported = face
     found = None
     if imported is not None:
         total = source.announced or len(tracks.times)
-        found = imported_face(imported, options.face_parameters, tracks.times, total, *place)
+        found, said = imported_face(imported, options.face_parameters, tracks.times, total, *place)
+        for text in said:
+            _note(notes, text)
     names = tuple(tracks.blendshape_names)
     camera = video_camera(source.width, source.height, *place)
     return fit_face(face_model, found, landmarks, raw, tracks.blendshapes, names, tracks.shot, camera, landmarker)

@@ -1,6 +1,5 @@
 """What an importer gives, and the checks that all of them share."""
 
-import warnings
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +24,7 @@ class Imported:
         frames: int64 [B], numbers of the frames from 0 on, increasing; the tool's own.
         image_size: height and width.
         frame_rate: at which the tool takes frames from a video, if not told otherwise; None where it takes every one.
+        notes: what of the tool's output is lost, a line each.
     """
 
     tool: str
@@ -33,6 +33,7 @@ class Imported:
     frames: np.ndarray
     image_size: tuple[int, int]
     frame_rate: Fraction | None = None
+    notes: tuple[str, ...] = ()
 
 
 def numbers(content: dict, name: str, where: Path, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -86,6 +87,7 @@ def turns(matrices: np.ndarray, name: str, where: Path) -> np.ndarray:
 def person(
     model: Flame,
     where: Path,
+    notes: list[str],
     *,
     identity: np.ndarray,
     expression: np.ndarray,
@@ -98,6 +100,7 @@ def person(
     """Parameters with as many weights as the tool has, at most the model's; what is None is at rest.
 
     Args:
+        notes: what is lost is added to.
         identity: [n] or, where a tool gives each frame its own, [B, n]: then their mean.
         expression: [B, n].
         rotation, jaw, translation, neck: [B, 3].
@@ -106,8 +109,8 @@ def person(
     rest = neutral(0, 0, len(expression))
     mean = identity if identity.ndim == 1 else identity.mean(0)
     given = {
-        "identity": _fitted(mean, model.identity_size, "shape", where),
-        "expression": _fitted(expression, len(model.channels), "expression", where),
+        "identity": _fitted(mean, model.identity_size, "shape", where, notes),
+        "expression": _fitted(expression, len(model.channels), "expression", where, notes),
         "rotation": rotation,
         "jaw": jaw,
         "translation": translation,
@@ -117,12 +120,11 @@ def person(
     return FaceParameters(**{name: np.asarray(array, np.float32) for name, array in given.items()})
 
 
-def _fitted(weights: np.ndarray, size: int, what: str, where: Path) -> np.ndarray:
+def _fitted(weights: np.ndarray, size: int, what: str, where: Path, notes: list[str]) -> np.ndarray:
     if np.any(weights[..., size:]):
-        warnings.warn(
+        notes.append(
             f"{where} has {weights.shape[-1]} {what} weights, the FLAME model {size}: the others are left out; give "
-            f"FLAME's whole file, which has {ALL[0]} shape and {ALL[1]} expression weights",
-            stacklevel=4,
+            f"FLAME's whole file, which has {ALL[0]} shape and {ALL[1]} expression weights"
         )
     return weights[..., :size]
 
@@ -141,6 +143,6 @@ def in_order(imported: Imported, where: Path) -> Imported:
     return replace(imported, parameters=imported.parameters.frames(order), frames=frames)
 
 
-def left_out(where: Path, what: str) -> None:
-    """Warns that FLAME has no place for something that a file holds."""
-    warnings.warn(f"{where}: {what} is left out, since FLAME has none", stacklevel=3)
+def left_out(where: Path, what: str) -> str:
+    """The note that FLAME has no place for something that a file holds."""
+    return f"{where}: {what} is left out, since FLAME has none"

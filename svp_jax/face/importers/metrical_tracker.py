@@ -50,13 +50,13 @@ def read_metrical_tracker(path: Path, model: Flame) -> Imported:
         raise UserError(f"{path} holds no checkpoint/*.frame; give a folder of metrical-tracker's output")
     frames = [_frame(file) for file in files]
     arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
-    if arrays["eyelids"].any():
-        left_out(path, "what closes the eyelids")
+    notes = [left_out(path, "what closes the eyelids")] if arrays["eyelids"].any() else []
     if np.ptp(arrays["img_size"], 0).any():
         raise UserError(f"{path} holds pictures of several sizes; give the output of one run")
     head = person(
         model,
         path,
+        notes,
         identity=arrays["shape"],
         expression=arrays["exp"],
         rotation=np.zeros((len(frames), 3)),
@@ -67,7 +67,7 @@ def read_metrical_tracker(path: Path, model: Flame) -> Imported:
     placed = before_camera(model, head, _FLIP @ arrays["R"], arrays["t"] @ _FLIP)
     camera, size = _in_video(path, _lens(path, arrays["K"]), tuple(arrays["img_size"][0].tolist()))
     numbered = np.array([_number(file) for file in files])
-    return Imported("metrical-tracker", placed, camera, numbered, size, _FRAME_RATE)
+    return Imported("metrical-tracker", placed, camera, numbered, size, _FRAME_RATE, tuple(notes))
 
 
 def _frame(path: Path) -> dict[str, np.ndarray]:

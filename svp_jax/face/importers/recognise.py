@@ -35,6 +35,9 @@ def import_parameters(path: Path, model: Flame, tool: str | None = None) -> Impo
             the result has no more weights than it: open it with `flame.ALL`.
         tool: one of `TOOLS`, None recognises it; DECA's and SPECTRE's files look alike, and are called "deca" then.
 
+    Returns:
+        Nothing is printed: the caller says what its `notes` say.
+
     Raises:
         UserError: no such path, an unknown or another tool, or a file that lacks something or is damaged.
     """

@@ -9,7 +9,7 @@ tracked_flame_params_<epoch>.npz of vhap/track.py (vhap/model/tracker.py, save_r
     focal_length [1]        of the larger side of the picture; absent where the cameras were calibrated
     image_size [2]          height and width of the pictures that were tracked (smaller than the video where
                             --data.n_downsample_rgb or --data.scale_factor say so)
-    static_offset [1, V, 3], dynamic_offset [T, V, 3]   how the person differs from FLAME; left out with a warning
+    static_offset [1, V, 3], dynamic_offset [T, V, 3]   how the person differs from FLAME; left out with a note
 
 The camera stands 1 m before the world's origin, looks along -z, and has its axis in the picture's middle
 (fill_cam_params_into_sample). vhap/export_as_nerf_dataset.py writes transforms.json, with a camera for each picture
@@ -59,8 +59,8 @@ def read_vhap(path: Path, model: Flame) -> Imported:
 
 
 def _tracked(path: Path, model: Flame) -> Imported:
-    content = load_npz(path)
-    parameters = _parameters(path, content, model)
+    content, notes = load_npz(path), []
+    parameters = _parameters(path, content, model, notes)
     if "focal_length" not in content:
         raise UserError(
             f"{path} has no focal_length, so its cameras were calibrated; export it with "
@@ -72,7 +72,7 @@ def _tracked(path: Path, model: Flame) -> Imported:
     camera = Camera(np.float32(focal * max(height, width)), np.float32([width / 2, height / 2]))
     placed = before_camera(model, parameters, np.eye(3), np.array([0.0, 0.0, -1.0]))
     frames = _frames(path, content.get("timestep_id", np.arange(len(parameters))), len(parameters))
-    return Imported("vhap", placed, camera, frames, (height, width), _FRAME_RATE)
+    return Imported("vhap", placed, camera, frames, (height, width), _FRAME_RATE, tuple(notes))
 
 
 def _export(folder: Path, model: Flame) -> Imported:
@@ -99,10 +99,11 @@ def _export(folder: Path, model: Flame) -> Imported:
     joined = {name: np.concatenate([arrays[name] for arrays in content]) for name in PER_FRAME} | {
         name: content[0][name] for name in ("shape", "static_offset", "dynamic_offset") if name in content[0]
     }
-    parameters = _parameters(folder, joined, model)
+    notes: list[str] = []
+    parameters = _parameters(folder, joined, model, notes)
     turn = turns(world[:, :3, :3], "transform_matrix", path).swapaxes(1, 2)
     placed = before_camera(model, parameters, turn, -np.einsum("bij,bj->bi", turn, world[:, :3, 3]))
-    return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size, _FRAME_RATE)
+    return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size, _FRAME_RATE, tuple(notes))
 
 
 def _one_camera(path: Path, intrinsics: np.ndarray) -> tuple[Camera, tuple[int, int]]:
@@ -115,17 +116,18 @@ def _one_camera(path: Path, intrinsics: np.ndarray) -> tuple[Camera, tuple[int, 
     return Camera(np.float32(fx), np.float32([cx, height - cy])), (int(height), int(width))
 
 
-def _parameters(path: Path, content: dict, model: Flame) -> FaceParameters:
+def _parameters(path: Path, content: dict, model: Flame, notes: list[str]) -> FaceParameters:
     """The head in VHAP's world."""
     count = len(numbers(content, "rotation", path, (None, 3)))
     arrays = {name: numbers(content, name, path, (count, size)) for name, size in PER_FRAME.items()}
     for name in ("static_offset", "dynamic_offset"):
         if name in content and np.any(content[name]):
             most = 1000 * np.linalg.norm(content[name], axis=-1).max()
-            left_out(path, f"{name} (up to {most:.1f} mm)")
+            notes.append(left_out(path, f"{name} (up to {most:.1f} mm)"))
     return person(
         model,
         path,
+        notes,
         identity=numbers(content, "shape", path, (None,)),
         expression=arrays["expr"],
         rotation=arrays["rotation"],

@@ -46,7 +46,7 @@ def face_model_path(name: str, given: Path | None) -> Path:
 
 
 def face_model_files(name: str, path: Path) -> list[Path]:
-    """What `open_face_model` reads of the face model at `path`: its files, and of a checkout of ICT-FaceKit a folder."""
+    """What `open_face_model` reads for the face model at `path`: files, and of a checkout of ICT-FaceKit a folder."""
     if name == "ict":
         return [path / FOLDER if path.is_dir() else path]
     return [path, *landmark_files(path.parent)]

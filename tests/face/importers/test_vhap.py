@@ -150,8 +150,8 @@ def test_an_export(moved, model, tmp_path):
 def test_what_flame_lacks(moved, model, tmp_path):
     path = tmp_path / "tracked_flame_params_30.npz"
     np.savez(path, **content(moved), static_offset=np.full((1, 5143, 3), 0.001))
-    with pytest.warns(UserWarning, match=r"static_offset \(up to 1\.7 mm\) is left out, since FLAME has none"):
-        import_parameters(path, model)
+    notes = import_parameters(path, model).notes
+    assert notes == (f"{path}: static_offset (up to 1.7 mm) is left out, since FLAME has none",)
 
 
 @pytest.mark.parametrize(
