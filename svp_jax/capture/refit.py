@@ -50,11 +50,17 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
     if options.face_model != "mediapipe":
         path = face_model_path(options.face_model, options.face_model_file)
         model, files = open_face_model(options.face_model, path), face_model_files(options.face_model, path)
+        if landmarker is not None:
+            files.append(landmarker)
     model, track, quality = fit_capture(capture, model, landmarker)
     drawn = draw_capture(model, track, capture.landmarks, capture.size)
     body = body_of(capture.manifest)
+    given = options.as_json()
+    # What another tracker found is not used here.
+    chosen = {name: given[name] for name in ("face_model", "face_model_file")} | {"face_parameters": None}
     body |= {
         "face_model": options.face_model,
+        "settings": body["settings"] | chosen,
         "models": {**body.get("models", {}), **{path.name: content_sha256(path) for path in files}},
         "quality": body["quality"] | quality,
         "refitted_from": capture.manifest[CHECKSUM],
