@@ -1,6 +1,5 @@
 """Fits the face model that the user chose to the tracking of a clip, or takes what another tracker found."""
 
-import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from svp_jax.capture.face_track import FaceTrack
 from svp_jax.errors import UserError
+from svp_jax.face.canonical_mesh import canonical_face
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.mediapipe import build_mediapipe
@@ -15,6 +15,28 @@ from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
 from svp_jax.face.morphable.tracked import fit_report, fit_tracking, landmark_embedding
 from svp_jax.face.smoothing import nearest_known
+
+# Half the way between two frames of a tool, and a little, since files round times to milliseconds.
+_NEAR = 0.55
+
+
+def check_face(model: FaceModel, landmarker: Path) -> None:
+    """Raises UserError where `fit_face` would miss a file, so that it is known before a video is tracked."""
+    _ = model.landmarks
+    canonical_face(landmarker)
+
+
+def check_pictures(imported: Imported, where: Path, width: int, height: int) -> None:
+    """Raises UserError unless another tracker saw pictures of the video's `width` and `height`.
+
+    Args:
+        where: as messages name the tracker's output.
+    """
+    if tuple(imported.image_size) != (height, width):
+        raise UserError(
+            f"--face-parameters {where}: {imported.tool} saw pictures of {imported.image_size[1]} x "
+            f"{imported.image_size[0]} pixels, the video has {width} x {height}; give the output for this video"
+        )
 
 
 def fit_face(
@@ -70,35 +92,51 @@ def _check_fitted(parameters: FaceParameters, name: str) -> None:
 
 
 def imported_face(
-    imported: Imported, where: Path, frames: int, width: int, height: int, left: float, top: float, scale: float
-) -> tuple[FaceParameters, Camera]:
-    """What another tracker found, over the N = `frames` frames of a video and in pixels of a crop of it.
+    imported: Imported, where: Path, times: np.ndarray, total: int, left: float, top: float, scale: float
+) -> tuple[FaceParameters, Camera, list[str]]:
+    """What another tracker found, over the N frames of a video that are used and in pixels of a crop of it; and notes.
 
-    Frames that it has not take the nearest one's parameters, with a warning that counts them.
+    Frames that it has not take the nearest one's parameters, with a note that counts them.
 
     Args:
         where: as messages name the tracker's output.
-        width, height: of the video. left, top, scale: of the crop.
+        times: float64 [N], when the frames are shown, in seconds from the first frame of the video's file on.
+        total: how many frames the whole video has.
+        left, top, scale: of the crop.
 
     Raises:
-        UserError: it was tracked in pictures of another size, or in none of these frames.
+        UserError: it was tracked in none of these frames.
     """
-    if tuple(imported.image_size) != (height, width):
-        raise UserError(
-            f"--face-parameters {where}: {imported.tool} saw pictures of {imported.image_size[1]} x "
-            f"{imported.image_size[0]} pixels, the video has {width} x {height}; give the output for this video"
-        )
-    inside = np.flatnonzero(imported.frames < frames)
+    places, notes = _places(imported, times, total)
+    inside = np.flatnonzero(imported.frames < places[-1] + _NEAR)
     if not len(inside):
-        raise UserError(f"--face-parameters {where}: holds none of the video's {frames} frames; give its own output")
-    absent = frames - len(inside)
-    if absent:
-        warnings.warn(
-            f"--face-parameters {where}: {absent} of the video's {frames} frames are not in it; they take the nearest "
-            "frame's parameters",
-            stacklevel=3,
+        raise UserError(
+            f"--face-parameters {where}: holds none of the video's {len(times)} frames; give its own output"
         )
-    nearest = inside[nearest_known(imported.frames[inside], frames)]
+    nearest = inside[nearest_known(imported.frames[inside], places)]
+    absent = int((np.abs(imported.frames[nearest] - places) > _NEAR).sum())
+    if absent:
+        notes.append(
+            f"{absent} of the video's {len(times)} frames are not in it; they take the nearest frame's parameters"
+        )
     centre = (np.asarray(imported.camera.centre) - [left, top]) * scale
     camera = Camera(np.float32(imported.camera.focal * scale), centre.astype(np.float32))
-    return imported.parameters.frames(nearest), camera
+    return imported.parameters.frames(nearest), camera, [f"--face-parameters {where}: {text}" for text in notes]
+
+
+def _places(imported: Imported, times: np.ndarray, total: int) -> tuple[np.ndarray, list[str]]:
+    """(where each source frame lies in the tool's count of frames, float64 [N]; notes)."""
+    every = np.arange(len(times), dtype=np.float64)
+    if imported.frame_rate is None:
+        return every, []
+    by_time = times * float(imported.frame_rate)
+    if abs(by_time[-1] - every[-1]) < 1:
+        return by_time, []
+    tool, rate = imported.tool, imported.frame_rate
+    # No file tells the rate. But a run at the tool's own would not end at the number of the video's last frame.
+    if imported.frames[-1] + 1 == total:
+        return every, [f"has as many frames as the video, so {tool} took each of them, not its usual {rate} a second"]
+    return by_time, [
+        f"{tool}'s frames are taken as {rate} a second, its usual rate, which is not the video's; each frame takes the "
+        "parameters nearest in time"
+    ]

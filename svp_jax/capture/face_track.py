@@ -77,12 +77,17 @@ class FaceTrack:
     usable: np.ndarray
     person: MediaPipeFace | None = None
 
+    @property
+    def weights(self) -> tuple[int, int]:
+        """Numbers of identity and expression weights."""
+        return len(self.parameters.identity), self.parameters.expression.shape[1]
+
     def frames(self, indices) -> "FaceTrack":
         """The same person in the frames `indices` (anything that indexes an array)."""
         return replace(self, parameters=self.parameters.frames(indices), usable=self.usable[indices])
 
     def model(self, given: Path | None = None) -> FaceModel:
-        """The model, read from its files.
+        """The model, read from its files, with the numbers of weights that the parameters have.
 
         Args:
             given: where they are, None to look for them.
@@ -93,18 +98,17 @@ class FaceTrack:
         if self.person is not None:
             return self.person
         path = face_model_path(self.model_name, given)
-        model = open_face_model(self.model_name, path)
+        model = open_face_model(self.model_name, path, self.weights)
         self.check_sizes(model, path)
         return model
 
     def check_sizes(self, model: FaceModel, where: Path) -> None:
         """UserError that begins with `where` unless `model` has as many weights as the parameters."""
-        sizes = (len(self.parameters.identity), self.parameters.expression.shape[1])
-        if (model.identity_size, len(model.channels)) != sizes:
+        if (model.identity_size, len(model.channels)) != self.weights:
             raise UserError(
                 f"{where}: the face model has {model.identity_size} identity and {len(model.channels)} expression "
-                f"weights, the parameters were fitted with {sizes[0]} and {sizes[1]}; give the face model that they "
-                "were made with"
+                f"weights, the parameters were fitted with {self.weights[0]} and {self.weights[1]}; give the face "
+                "model that they were made with"
             )
 
 

@@ -11,7 +11,7 @@ from svp_jax.capture.audio import UncopiedSound, copy_audio
 from svp_jax.capture.capture import AUDIO, Capture, CaptureWriter, open_capture
 from svp_jax.capture.channel_sheet import CHANNELS, write_channel_sheet
 from svp_jax.capture.crop import Crop, choose_crop
-from svp_jax.capture.face_fit import fit_face, imported_face
+from svp_jax.capture.face_fit import check_face, check_pictures, fit_face, imported_face
 from svp_jax.capture.face_track import FaceTrack, draw_capture, write_face_track
 from svp_jax.capture.options import PrepareOptions
 from svp_jax.capture.overlay import TILE, WIDTH, overlay_row
@@ -23,7 +23,8 @@ from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.importers.imported import Imported
 from svp_jax.face.importers.recognise import import_parameters
-from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.files import face_model_files, face_model_path, open_face_model
+from svp_jax.face.morphable.flame import ALL
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.tracked import video_camera
 from svp_jax.face.parsers import Parser, open_parser
@@ -48,17 +49,24 @@ def prepare(video: Path, out: Path, options: PrepareOptions) -> Capture:
     landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
     face_model, face_files = None, []
     if options.face_model != "mediapipe":
-        face_files = [face_model_path(options.face_model, options.face_model_file)]
-        face_model = open_face_model(options.face_model, face_files[0])
+        path = face_model_path(options.face_model, options.face_model_file)
+        weights = {} if options.face_parameters is None else {"weights": ALL}
+        face_model = open_face_model(options.face_model, path, **weights)
+        face_files = face_model_files(options.face_model, path)
+        check_face(face_model, landmarker)
     imported = None
     if options.face_parameters is not None:
         imported = import_parameters(options.face_parameters, face_model)
+        check_pictures(imported, options.face_parameters, source.width, source.height)
+        face_model = face_model.sized(imported.parameters)
         face_files.append(options.face_parameters)
     # The folder first: that it cannot be written is known before the long part.
     with open_parser(options.parser) as (name, parser, files), staged_folder(out, "capture", options.force) as folder:
         notes: list[str] = []
         if parser is None:
             _note(notes, LANDMARKS_ONLY)
+        for text in () if imported is None else imported.notes:
+            _note(notes, text)
         tracks = track(source, options.start, options.stop, landmarker)
         if source.damage:
             notes.append(source.damage)
@@ -92,7 +100,8 @@ def _write_capture(
     landmarks = crop.points(smoothed)
     seconds = float(len(frame_map) / rate)
     raw = crop.points(tracks.landmarks)
-    model, track, fit_quality = _fit(source, options, tracks, crop, rate, landmarks, raw, face, landmarker)
+    notes = info["warnings"]
+    model, track, fit_quality = _fit(source, options, tracks, crop, rate, landmarks, raw, face, landmarker, notes)
     quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds) | fit_quality
     sentences = advice(quality)
     audio = _copied_sound(source, folder, float(tracks.times[0]), seconds, info["warnings"])
@@ -142,13 +151,17 @@ def _fit(
     raw: np.ndarray,
     face: tuple[FaceModel | None, Imported | None],
     landmarker: Path,
+    notes: list[str],
 ) -> tuple[FaceModel, FaceTrack, dict]:
-    """`fit_face` in the crop's pixels, on all source frames."""
-    size, place = (source.width, source.height), (crop.left, crop.top, options.size / crop.side)
+    """`fit_face` in the crop's pixels, on all source frames; `notes` are added to."""
+    place = crop.left, crop.top, options.size / crop.side
     face_model, imported = face
     found = None
     if imported is not None:
-        found = imported_face(imported, options.face_parameters, len(tracks.times), *size, *place)
+        total = source.announced or len(tracks.times)
+        *found, said = imported_face(imported, options.face_parameters, tracks.times, total, *place)
+        for text in said:
+            _note(notes, text)
     return fit_face(
         face_model,
         found,
@@ -158,7 +171,7 @@ def _fit(
         tuple(tracks.blendshape_names),
         tracks.shot,
         rate,
-        video_camera(*size, *place),
+        video_camera(source.width, source.height, *place),
         landmarker,
     )
 

@@ -17,7 +17,7 @@ from svp_jax.capture.tracks import progress
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.camera import Camera
-from svp_jax.face.morphable.files import face_model_path, open_face_model
+from svp_jax.face.morphable.files import face_model_files, face_model_path, open_face_model
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.multi_pie import COUNT
 from svp_jax.face.morphable.tracked import video_camera
@@ -48,13 +48,19 @@ def refit(folder: Path, out: Path, options: PrepareOptions) -> Capture:
     if not synthetic:
         landmarker = find_model(LANDMARKER, options.face_landmarker, "--face-landmarker")
     if options.face_model != "mediapipe":
-        files = [face_model_path(options.face_model, options.face_model_file)]
-        model = open_face_model(options.face_model, files[0])
+        path = face_model_path(options.face_model, options.face_model_file)
+        model, files = open_face_model(options.face_model, path), face_model_files(options.face_model, path)
+        if landmarker is not None:
+            files.append(landmarker)
     model, track, quality = fit_capture(capture, model, landmarker)
     drawn = draw_capture(model, track, capture.landmarks, capture.size)
     body = body_of(capture.manifest)
+    given = options.as_json()
+    # What another tracker found is not used here.
+    chosen = {name: given[name] for name in ("face_model", "face_model_file")} | {"face_parameters": None}
     body |= {
         "face_model": options.face_model,
+        "settings": body["settings"] | chosen,
         "models": {**body.get("models", {}), **{path.name: content_sha256(path) for path in files}},
         "quality": body["quality"] | quality,
         "refitted_from": capture.manifest[CHECKSUM],

@@ -139,13 +139,13 @@ def gaussian_over_time(values: np.ndarray, sigma: float) -> np.ndarray:
     return total / norm.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def nearest_known(known: np.ndarray, count: int) -> np.ndarray:
-    """For each of `count` frames where in `known`, int [n] and rising, the frame nearest to it stands: int [count].
+def nearest_known(known: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """For each of `places` [m], counted in frames, where in `known`, int [n] and rising, the nearest stands: int [m].
 
     Of two that are as near the earlier one.
     """
     # Between two known frames the share of the way to the second, rounded; a table of all pairs would be large.
-    share = np.interp(np.arange(count), known, np.arange(len(known)))
+    share = np.interp(places, known, np.arange(len(known)))
     return np.ceil(share - 0.5).astype(int)
 
 

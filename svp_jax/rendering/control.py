@@ -134,6 +134,8 @@ def _drivers_model(track: FaceTrack, path: Path, own: FaceModel, options: Render
     """The face model of the driver's `track`, where the avatar's is `own`."""
     if track.person is not None:
         return track.person
+    if track.model_name == own.name == "flame" and (own.identity_size, len(own.channels)) != track.weights:
+        return track.model(options.face_model_file)
     if track.model_name == own.name:
         # A model in files is opened once: it takes seconds.
         track.check_sizes(own, path)

@@ -1,5 +1,7 @@
 """Another face model for a finished capture, and how well ICT's follows a face whose pose is known."""
 
+import shutil
+
 import numpy as np
 import pytest
 from factories import make_capture
@@ -7,12 +9,13 @@ from factories import make_capture
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.face_track import read_face_track
 from svp_jax.capture.options import PrepareOptions
+from svp_jax.capture.prepare import prepare
 from svp_jax.capture.refit import refit
 from svp_jax.capture.synthetic.capture import write_synthetic_capture
 from svp_jax.errors import UserError
 from svp_jax.face.morphable import rotation
 from svp_jax.inspect import inspect
-from svp_jax.manifest import body_of
+from svp_jax.manifest import body_of, sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +29,41 @@ def fitted(synthetic, shared, tmp_path_factory):
     return refit(synthetic.folder, tmp_path_factory.mktemp("fitted") / "capture", options)
 
 
-def test_all_but_the_face_model_stays(synthetic, fitted):
+def test_all_but_the_face_model_stays(synthetic, fitted, shared):
     every = np.arange(40)
     np.testing.assert_array_equal(fitted.frames(every), synthetic.frames(every))
     np.testing.assert_array_equal(fitted.parsing(every), synthetic.parsing(every))
     assert (fitted.geometry(every) != synthetic.geometry(every)).mean() > 0.05
     before, after = body_of(synthetic.manifest), body_of(fitted.manifest)
     assert after["face_model"] == "ict" and after["refitted_from"] == synthetic.manifest["manifest_sha256"]
+    file = shared / "face_models" / "ict_face_model.npz"
+    assert after["settings"] == {"face_model": "ict", "face_model_file": str(file), "face_parameters": None}
+    assert after["models"] == {file.name: sha256_file(file)}
     for name in ("split", "prompt", "synthetic", "parser", "frame_rate", "size"):
         assert before[name] == after[name]
     for name, array in synthetic.tracking().items():
         np.testing.assert_array_equal(array, fitted.tracking()[name])
     assert inspect(fitted.folder) == []
     assert (fitted.folder / "channels.png").stat().st_size > 10_000
+
+
+def test_a_video_s_capture_remembers_what_it_was_refitted_with(shared, tmp_path, monkeypatch):
+    landmarker, ict = shared / "models" / "face_landmarker.task", shared / "face_models" / "ict_face_model.npz"
+    other = tmp_path / "other.task"
+    shutil.copy(landmarker, other)
+    options = PrepareOptions(64, parser="landmarks", seconds=0.2, face_landmarker=landmarker)
+    with pytest.warns(UserWarning, match="hair and neck are guessed"):
+        before = prepare(shared / "videos" / "lp_d0.mp4", tmp_path / "before", options)
+    # What is remembered does not depend on the fit, which takes a minute.
+    track = read_face_track(before.folder / "face.npz")
+    monkeypatch.setattr("svp_jax.capture.refit.fit_capture", lambda *arguments: (track.person, track, {}))
+    options = PrepareOptions(face_model="ict", face_model_file=ict, face_landmarker=other)
+    after = refit(before.folder, tmp_path / "after", options)
+    chosen = {"face_model": "ict", "face_model_file": str(ict)}
+    assert after.manifest["settings"] == before.manifest["settings"] | chosen
+    assert before.manifest["models"].keys() == {landmarker.name}
+    expected = {path.name: sha256_file(path) for path in (landmarker, other, ict)}
+    assert after.manifest["models"] == expected
 
 
 def test_pose_and_eyes_follow_the_truth(synthetic, fitted):

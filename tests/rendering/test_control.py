@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from factories import make_avatar, make_capture, make_face_track
+from flame_factory import random_embeddings, random_flame, write_smplx
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.face_track import FaceTrack, draw_track, read_face_track, write_face_track
@@ -223,6 +224,27 @@ def test_options_without_a_meaning_are_refused(opened, captures, tmp_path):
             UserError, match=r"^--face-model-file belongs to .* ict and flame, here it is mediapipe; leave"
         ):
             opened(path, face_model_file=tmp_path, **options)
+
+
+def test_flames_with_other_numbers_of_weights(avatar, tmp_path):
+    """The avatar's was imported with 6 and 7, the driver's fitted with 4 and 5."""
+    flame = write_smplx(tmp_path, random_flame(), random_embeddings())
+    shutil.copytree(avatar, tmp_path / "avatar")
+    moves = np.linspace(0, 0.7, FRAMES, dtype=np.float32)
+    for path, sizes, scale in ((tmp_path / "avatar" / "face.npz", (6, 7), 0), (tmp_path / "other.npz", (4, 5), 1)):
+        parameters = neutral(*sizes, FRAMES)
+        parameters.expression[:, 3] = scale * moves
+        parameters.translation[:] = [0, 0, -1]
+        write_face_track(
+            path, dataclasses.replace(make_face_track(FRAMES), model_name="flame", parameters=parameters, person=None)
+        )
+    options = RenderOptions(face_model_file=flame)
+    manifest = read_manifest(tmp_path / "avatar", "avatar")
+    driver = open_driver(tmp_path / "avatar", manifest, tmp_path / "other.npz", options)
+    assert (driver.posed.model.identity_size, len(driver.posed.model.channels)) == (6, 7)
+    expected = np.zeros((FRAMES, 7), np.float32)
+    expected[:, 3] = moves - np.median(moves)
+    np.testing.assert_allclose(driver.posed.parameters.expression, expected, atol=1e-6)
 
 
 def test_what_is_drawn_is_remembered_and_does_not_grow(opened, captures, monkeypatch):

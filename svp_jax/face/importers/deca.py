@@ -29,14 +29,16 @@ def read_deca(path: Path, model: Flame, tool: str = "deca") -> Imported:
     """Reads codes of DECA, or of SPECTRE where `tool` says so; raises UserError as `read_codes` and `placed` do."""
     codes = read_codes(path, SIZES)
     arrays = codes.arrays
+    notes: list[str] = []
     translation, camera = placed(arrays["cam"], arrays["tform"], path)
     parameters = person(
         model,
         path,
+        notes,
         identity=arrays["shape"],
         expression=arrays["exp"],
         rotation=arrays["pose"][:, :3],
         jaw=arrays["pose"][:, 3:],
         translation=translation,
     )
-    return Imported(tool, parameters, camera, codes.frames, codes.image_size)
+    return Imported(tool, parameters, camera, codes.frames, codes.image_size, notes=tuple(notes))

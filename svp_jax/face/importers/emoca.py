@@ -50,10 +50,12 @@ def read_emoca(path: Path, model: Flame) -> Imported:
     codes = [_frame(folders[0] / name) for name in names]
     stacked = {key: np.stack([code[key] for code in codes]) for key in codes[0]}
     tform = np.stack([box_transform(centre, size) for centre, size in names.values()])
+    notes: list[str] = []
     translation, camera = placed(stacked["cam"], tform, path)
     parameters = person(
         model,
         path,
+        notes,
         identity=stacked["shape"],
         expression=stacked["exp"],
         rotation=stacked["pose"][:, :3],
@@ -62,7 +64,7 @@ def read_emoca(path: Path, model: Flame) -> Imported:
     )
     # ffmpeg, which the tool uses, numbers from 1.
     frames = np.array([_number(name) - 1 for name in names])
-    return Imported("emoca", parameters, camera, frames, _image_size(video / "videos"))
+    return Imported("emoca", parameters, camera, frames, _image_size(video / "videos"), notes=tuple(notes))
 
 
 def _codes(folder: Path) -> list[Path]:

@@ -1,14 +1,14 @@
 """What an importer gives, and the checks that all of them share."""
 
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.camera import Camera
-from svp_jax.face.morphable.flame import Flame
+from svp_jax.face.morphable.flame import ALL, Flame
 from svp_jax.face.morphable.parameters import FaceParameters, neutral
 
 
@@ -18,11 +18,13 @@ class Imported:
 
     Attributes:
         tool: its name, as `recognise.import_parameters` calls it.
-        parameters: for the FLAME model that was given, in metres.
+        parameters: for the FLAME model that was given, in metres; with the tool's numbers of weights, so `Flame.sized`
+            tells how to pose them.
         camera: of all frames, in pixels of the pictures of `image_size`.
-        frames: int64 [B], numbers of the frames from 0 on, increasing; the tools' own, which may have been taken from
-            the video at another rate (docs/importers.md).
+        frames: int64 [B], numbers of the frames from 0 on, increasing; the tool's own.
         image_size: height and width.
+        frame_rate: at which the tool takes frames from a video, if not told otherwise; None where it takes every one.
+        notes: what of the tool's output is lost, a line each.
     """
 
     tool: str
@@ -30,6 +32,8 @@ class Imported:
     camera: Camera
     frames: np.ndarray
     image_size: tuple[int, int]
+    frame_rate: Fraction | None = None
+    notes: tuple[str, ...] = ()
 
 
 def numbers(content: dict, name: str, where: Path, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -55,9 +59,35 @@ def numbers(content: dict, name: str, where: Path, shape: tuple[int | None, ...]
     return array
 
 
+def positive(values: np.ndarray, name: str, where: Path) -> np.ndarray:
+    """`values`, a focal length or sizes in pixels.
+
+    Raises:
+        UserError: one of them is 0 or less.
+    """
+    if (values <= 0).any():
+        raise UserError(f"{where}: {name} is {np.ravel(values).tolist()}, allowed is above 0; track the video again")
+    return values
+
+
+def turns(matrices: np.ndarray, name: str, where: Path) -> np.ndarray:
+    """`matrices` [..., 3, 3], rotations.
+
+    Raises:
+        UserError: one of them stretches (by more than 1e-3, far above float32's rounding), mirrors or is singular.
+    """
+    off = np.abs(matrices @ matrices.swapaxes(-1, -2) - np.eye(3)).max((-1, -2)) > 1e-3
+    wrong = np.argwhere(off | (np.linalg.det(matrices) < 0))
+    if len(wrong):
+        at = f" {wrong[0].tolist()}" if wrong.shape[1] else ""
+        raise UserError(f"{where}: {name}{at} is no rotation (it stretches or mirrors); track the video again")
+    return matrices
+
+
 def person(
     model: Flame,
     where: Path,
+    notes: list[str],
     *,
     identity: np.ndarray,
     expression: np.ndarray,
@@ -67,19 +97,20 @@ def person(
     neck: np.ndarray | None = None,
     eyes: np.ndarray | None = None,
 ) -> FaceParameters:
-    """Parameters with as many weights as the model has; what is None is at rest.
+    """Parameters with as many weights as the tool has, at most the model's; what is None is at rest.
 
     Args:
+        notes: what is lost is added to.
         identity: [n] or, where a tool gives each frame its own, [B, n]: then their mean.
         expression: [B, n].
         rotation, jaw, translation, neck: [B, 3].
         eyes: [B, 6] in FLAME's order, left eye first.
     """
-    rest = neutral(model.identity_size, len(model.channels), len(expression))
+    rest = neutral(0, 0, len(expression))
     mean = identity if identity.ndim == 1 else identity.mean(0)
     given = {
-        "identity": _fitted(mean, model.identity_size, "shape", "identity_size", where),
-        "expression": _fitted(expression, len(model.channels), "expression", "expression_size", where),
+        "identity": _fitted(mean, model.identity_size, "shape", where, notes),
+        "expression": _fitted(expression, len(model.channels), "expression", where, notes),
         "rotation": rotation,
         "jaw": jaw,
         "translation": translation,
@@ -89,16 +120,13 @@ def person(
     return FaceParameters(**{name: np.asarray(array, np.float32) for name, array in given.items()})
 
 
-def _fitted(weights: np.ndarray, size: int, what: str, flag: str, where: Path) -> np.ndarray:
-    rest = weights[..., size:]
-    if np.any(rest):
-        warnings.warn(
-            f"{where} has {weights.shape[-1]} {what} weights, the model uses {size}; load FLAME with "
-            f"{flag}={weights.shape[-1]} to keep all",
-            stacklevel=4,
+def _fitted(weights: np.ndarray, size: int, what: str, where: Path, notes: list[str]) -> np.ndarray:
+    if np.any(weights[..., size:]):
+        notes.append(
+            f"{where} has {weights.shape[-1]} {what} weights, the FLAME model {size}: the others are left out; give "
+            f"FLAME's whole file, which has {ALL[0]} shape and {ALL[1]} expression weights"
         )
-    missing = max(0, size - weights.shape[-1])
-    return np.pad(weights[..., :size], [(0, 0)] * (weights.ndim - 1) + [(0, missing)])
+    return weights[..., :size]
 
 
 def in_order(imported: Imported, where: Path) -> Imported:
@@ -112,9 +140,9 @@ def in_order(imported: Imported, where: Path) -> Imported:
     twice = frames[1:][frames[1:] == frames[:-1]]
     if len(twice):
         raise UserError(f"{where} holds frame {twice[0]} twice; give the output of one video and one person")
-    return Imported(imported.tool, imported.parameters.frames(order), imported.camera, frames, imported.image_size)
+    return replace(imported, parameters=imported.parameters.frames(order), frames=frames)
 
 
-def left_out(where: Path, what: str) -> None:
-    """Warns that FLAME has no place for something that a file holds."""
-    warnings.warn(f"{where}: {what} is left out, since FLAME has none", stacklevel=3)
+def left_out(where: Path, what: str) -> str:
+    """The note that FLAME has no place for something that a file holds."""
+    return f"{where}: {what} is left out, since FLAME has none"

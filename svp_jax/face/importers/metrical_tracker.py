@@ -14,13 +14,14 @@ The pictures are a square cut from the video (datasets/generate_dataset.py, imag
 source/, both in the tool's input folder, are copied beside checkpoint/, the camera is given in the video's pixels.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.face.importers.imported import Imported, left_out, numbers, person
+from svp_jax.face.importers.imported import Imported, left_out, numbers, person, positive, turns
 from svp_jax.face.importers.rigid import before_camera
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.flame import Flame
@@ -29,6 +30,7 @@ from svp_jax.face.pickles import load_torch
 
 # OpenCV's axes point right, down and forward.
 _FLIP = np.diag([1.0, -1.0, -1.0])
+_FRAME_RATE = Fraction(25)
 
 
 def frame_files(path: Path) -> list[Path]:
@@ -48,13 +50,13 @@ def read_metrical_tracker(path: Path, model: Flame) -> Imported:
         raise UserError(f"{path} holds no checkpoint/*.frame; give a folder of metrical-tracker's output")
     frames = [_frame(file) for file in files]
     arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
-    if arrays["eyelids"].any():
-        left_out(path, "what closes the eyelids")
+    notes = [left_out(path, "what closes the eyelids")] if arrays["eyelids"].any() else []
     if np.ptp(arrays["img_size"], 0).any():
         raise UserError(f"{path} holds pictures of several sizes; give the output of one run")
     head = person(
         model,
         path,
+        notes,
         identity=arrays["shape"],
         expression=arrays["exp"],
         rotation=np.zeros((len(frames), 3)),
@@ -63,8 +65,9 @@ def read_metrical_tracker(path: Path, model: Flame) -> Imported:
         translation=np.zeros((len(frames), 3)),
     )
     placed = before_camera(model, head, _FLIP @ arrays["R"], arrays["t"] @ _FLIP)
-    camera, size = _in_video(path, _lens(path, arrays["K"]), tuple(arrays["img_size"][0].astype(int).tolist()))
-    return Imported("metrical-tracker", placed, camera, np.array([_number(file) for file in files]), size)
+    camera, size = _in_video(path, _lens(path, arrays["K"]), tuple(arrays["img_size"][0].tolist()))
+    numbered = np.array([_number(file) for file in files])
+    return Imported("metrical-tracker", placed, camera, numbered, size, _FRAME_RATE, tuple(notes))
 
 
 def _frame(path: Path) -> dict[str, np.ndarray]:
@@ -77,7 +80,10 @@ def _frame(path: Path) -> dict[str, np.ndarray]:
     sizes = {"exp": None, "shape": None, "jaw": 6, "eyes": 12, "eyelids": 2}
     arrays = {name: numbers(flame, name, path, (1, size))[0] for name, size in sizes.items()}
     arrays |= {name: numbers(camera, name, path, (1, 3, 3))[0] for name in ("R", "K")}
-    return arrays | {"t": numbers(camera, "t", path, (1, 3))[0], "img_size": numbers(content, "img_size", path, (2,))}
+    turns(arrays["R"], "R", path)
+    positive(arrays["K"][[0, 1], [0, 1]], "the focal length in K", path)
+    size = positive(numbers(content, "img_size", path, (2,)).astype(int), "img_size", path)
+    return arrays | {"t": numbers(camera, "t", path, (1, 3))[0], "img_size": size}
 
 
 def _number(path: Path) -> int:
@@ -116,6 +122,7 @@ def _in_video(path: Path, camera: Camera, size: tuple[int, int]) -> tuple[Camera
         raise UserError(f"{path}: pictures of {size[0]} x {size[1]} were not squares cut by bbox.pt; take it away")
     # image.py: the box is made a square with a margin on both sides, then scaled.
     side = max(right - left, bottom - top)
+    positive(side, "the size of bbox", path / "bbox.pt")
     corner = np.array([left - (side - (right - left)) // 2, top - (side - (bottom - top)) // 2])
     whole = camera.scaled(side / size[0])
     return Camera(whole.focal, (whole.centre + corner).astype(np.float32)), picture.shape[:2]

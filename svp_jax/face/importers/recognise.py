@@ -32,8 +32,11 @@ def import_parameters(path: Path, model: Flame, tool: str | None = None) -> Impo
     Args:
         path: a file or folder of the tool's output; docs/importers.md says which.
         model: the user's FLAME. Its root joint is needed to place heads that a tool turned about another point, and
-            the numbers of its weights are those of the result.
+            the result has no more weights than it: open it with `flame.ALL`.
         tool: one of `TOOLS`, None recognises it; DECA's and SPECTRE's files look alike, and are called "deca" then.
+
+    Returns:
+        Nothing is printed: the caller says what its `notes` say.
 
     Raises:
         UserError: no such path, an unknown or another tool, or a file that lacks something or is damaged.

@@ -18,7 +18,7 @@ def before_camera(model: Flame, parameters: FaceParameters, turn: np.ndarray, sh
         turn: rotation matrices [B, 3, 3] or [3, 3], from the world to the camera (x right, y up, looking along -z).
         shift: [B, 3] or [3].
     """
-    root = np.asarray(model.rest_joints(parameters)[:, 0], np.float64)
+    root = np.asarray(model.sized(parameters).rest_joints(parameters)[:, 0], np.float64)
     own = np.asarray(rotation.matrix(np.asarray(parameters.rotation)), np.float64)
     moved = np.einsum("...ij,bj->bi" if turn.ndim == 2 else "bij,bj->bi", turn, root + parameters.translation) + shift
     return replace(

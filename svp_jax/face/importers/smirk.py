@@ -7,7 +7,7 @@ its own names, as `codes` describes:
     expression_params [B, 50]
     pose_params [B, 3]         axis-angle, the head about the root joint; neck and eyes are at rest
     jaw_params [B, 3]
-    eyelid_params [B, 2]       optional: SMIRK's own blend shapes, which FLAME lacks; left out with a warning
+    eyelid_params [B, 2]       optional: SMIRK's own blend shapes, which FLAME lacks; left out with a note
     cam [B, 3]                 as DECA's, see `weak_perspective`
     tform [B, 3, 3]            from the video to the crop of 224 pixels: `tform.params`, which --crop makes
     image_size [2]             height and width of the video
@@ -35,16 +35,18 @@ def read_smirk(path: Path, model: Flame) -> Imported:
     """Reads codes of SMIRK; raises UserError as `read_codes` and `placed` do."""
     codes = read_codes(path, SIZES, optional=("eyelid_params",))
     arrays = codes.arrays
+    notes = []
     if "eyelid_params" in arrays and arrays["eyelid_params"].any():
-        left_out(path, "what closes the eyelids (eyelid_params)")
+        notes.append(left_out(path, "what closes the eyelids (eyelid_params)"))
     translation, camera = placed(arrays["cam"], arrays["tform"], path)
     parameters = person(
         model,
         path,
+        notes,
         identity=arrays["shape_params"],
         expression=arrays["expression_params"],
         rotation=arrays["pose_params"],
         jaw=arrays["jaw_params"],
         translation=translation,
     )
-    return Imported("smirk", parameters, camera, codes.frames, codes.image_size)
+    return Imported("smirk", parameters, camera, codes.frames, codes.image_size, notes=tuple(notes))

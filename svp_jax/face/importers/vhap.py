@@ -4,11 +4,12 @@ tracked_flame_params_<epoch>.npz of vhap/track.py (vhap/model/tracker.py, save_r
 
     shape [300], expr [T, 100], rotation, translation, neck_pose, jaw_pose [T, 3]
     eyes_pose [T, 6]        left eye first
-    timestep_id [T]         names of the frames: numbers, from 0 on
+    timestep_id [T]         names of the frames: numbers, from 0 on, at --target_fps (25) frames a second of the video
+                            (vhap/preprocess_video.py); no file says another one
     focal_length [1]        of the larger side of the picture; absent where the cameras were calibrated
     image_size [2]          height and width of the pictures that were tracked (smaller than the video where
                             --data.n_downsample_rgb or --data.scale_factor say so)
-    static_offset [1, V, 3], dynamic_offset [T, V, 3]   how the person differs from FLAME; left out with a warning
+    static_offset [1, V, 3], dynamic_offset [T, V, 3]   how the person differs from FLAME; left out with a note
 
 The camera stands 1 m before the world's origin, looks along -z, and has its axis in the picture's middle
 (fill_cam_params_into_sample). vhap/export_as_nerf_dataset.py writes transforms.json, with a camera for each picture
@@ -18,12 +19,13 @@ vhap/util/render_nvdiffrast.py, projection_from_intrinsics), and flame_param/<fr
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.face.importers.imported import Imported, left_out, numbers, person
+from svp_jax.face.importers.imported import Imported, left_out, numbers, person, positive, turns
 from svp_jax.face.importers.rigid import before_camera
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.flame import Flame
@@ -33,6 +35,7 @@ from svp_jax.face.pickles import load_npz
 PER_FRAME = {"rotation": 3, "translation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "expr": None}
 FIELDS = ("shape", *PER_FRAME)
 EXPORT = "transforms.json"
+_FRAME_RATE = Fraction(25)
 
 
 def tracked_files(path: Path) -> list[Path]:
@@ -56,20 +59,20 @@ def read_vhap(path: Path, model: Flame) -> Imported:
 
 
 def _tracked(path: Path, model: Flame) -> Imported:
-    content = load_npz(path)
-    parameters = _parameters(path, content, model)
+    content, notes = load_npz(path), []
+    parameters = _parameters(path, content, model, notes)
     if "focal_length" not in content:
         raise UserError(
             f"{path} has no focal_length, so its cameras were calibrated; export it with "
             "vhap/export_as_nerf_dataset.py and give that folder"
         )
-    focal = float(np.ravel(numbers(content | {"f": np.ravel(content["focal_length"])}, "f", path, (1,)))[0])
-    size = numbers(content, "image_size", path, (2,)).astype(int)
-    height, width = (int(side) for side in size)
+    focal = float(positive(numbers(content, "focal_length", path, (1,)), "focal_length", path)[0])
+    size = positive(numbers(content, "image_size", path, (2,)).astype(int), "image_size", path)
+    height, width = size.tolist()
     camera = Camera(np.float32(focal * max(height, width)), np.float32([width / 2, height / 2]))
     placed = before_camera(model, parameters, np.eye(3), np.array([0.0, 0.0, -1.0]))
     frames = _frames(path, content.get("timestep_id", np.arange(len(parameters))), len(parameters))
-    return Imported("vhap", placed, camera, frames, (height, width))
+    return Imported("vhap", placed, camera, frames, (height, width), _FRAME_RATE, tuple(notes))
 
 
 def _export(folder: Path, model: Flame) -> Imported:
@@ -96,31 +99,35 @@ def _export(folder: Path, model: Flame) -> Imported:
     joined = {name: np.concatenate([arrays[name] for arrays in content]) for name in PER_FRAME} | {
         name: content[0][name] for name in ("shape", "static_offset", "dynamic_offset") if name in content[0]
     }
-    parameters = _parameters(folder, joined, model)
-    inverse = np.linalg.inv(world)
-    placed = before_camera(model, parameters, inverse[:, :3, :3], inverse[:, :3, 3])
-    return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size)
+    notes: list[str] = []
+    parameters = _parameters(folder, joined, model, notes)
+    turn = turns(world[:, :3, :3], "transform_matrix", path).swapaxes(1, 2)
+    placed = before_camera(model, parameters, turn, -np.einsum("bij,bj->bi", turn, world[:, :3, 3]))
+    return Imported("vhap", placed, camera, _frames(path, ids, len(frames)), size, _FRAME_RATE, tuple(notes))
 
 
 def _one_camera(path: Path, intrinsics: np.ndarray) -> tuple[Camera, tuple[int, int]]:
     fx, fy, cx, cy, height, width = intrinsics[0]
+    positive(intrinsics[:1, [0, 1]], "fl_x, fl_y", path)
+    positive(intrinsics[0, 4:].astype(int), "h, w", path)
     if np.abs(intrinsics - intrinsics[0]).max() > 1e-3 * fx or abs(fx - fy) > 1e-3 * fx:
         raise UserError(f"{path}: focal lengths or centres differ between x and y or frames; allowed is one camera")
     # y points upwards there.
     return Camera(np.float32(fx), np.float32([cx, height - cy])), (int(height), int(width))
 
 
-def _parameters(path: Path, content: dict, model: Flame) -> FaceParameters:
+def _parameters(path: Path, content: dict, model: Flame, notes: list[str]) -> FaceParameters:
     """The head in VHAP's world."""
     count = len(numbers(content, "rotation", path, (None, 3)))
     arrays = {name: numbers(content, name, path, (count, size)) for name, size in PER_FRAME.items()}
     for name in ("static_offset", "dynamic_offset"):
         if name in content and np.any(content[name]):
             most = 1000 * np.linalg.norm(content[name], axis=-1).max()
-            left_out(path, f"{name} (up to {most:.1f} mm)")
+            notes.append(left_out(path, f"{name} (up to {most:.1f} mm)"))
     return person(
         model,
         path,
+        notes,
         identity=numbers(content, "shape", path, (None,)),
         expression=arrays["expr"],
         rotation=arrays["rotation"],

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.flame import load_flame
+from svp_jax.face.morphable.flame_landmarks import landmark_files
 from svp_jax.face.morphable.ict import load_ict
 from svp_jax.face.morphable.ict_file import FILE
+from svp_jax.face.morphable.ict_repository import FOLDER
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.model_files import look_up_model, model_folders
 
@@ -44,6 +46,17 @@ def face_model_path(name: str, given: Path | None) -> Path:
     raise UserError(f"--face-model {name}: no {_WANTED[name]} in {places}; give it with --face-model-file")
 
 
-def open_face_model(name: str, path: Path) -> FaceModel:
-    """The model "ict" or "flame" in the file or folder `path`; UserError where it is none."""
-    return load_ict(path) if name == "ict" else load_flame(path)
+def face_model_files(name: str, path: Path) -> list[Path]:
+    """What `open_face_model` reads for the face model at `path`: files, and of a checkout of ICT-FaceKit a folder."""
+    if name == "ict":
+        return [path / FOLDER if path.is_dir() else path]
+    return [path, *landmark_files(path.parent)]
+
+
+def open_face_model(name: str, path: Path, weights: tuple[int, int] = (100, 50)) -> FaceModel:
+    """The model "ict" or "flame" in the file or folder `path`; UserError where it is none.
+
+    Args:
+        weights: how many identity and expression weights FLAME gets, at most; ICT-FaceKit has all of its.
+    """
+    return load_ict(path) if name == "ict" else load_flame(path, None, *weights)

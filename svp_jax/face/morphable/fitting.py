@@ -63,7 +63,7 @@ def fit(
     frames = _solve(problem, identity, first, points[usable], scores[usable], first, 0.0)
     smooth = _smoothed(frames, shot[usable])
     frames = _solve(problem, identity, smooth, points[usable], scores[usable], smooth, 1.0)
-    return parameters_of(identity, _take(frames, nearest_known(usable, len(shot))))
+    return parameters_of(identity, _take(frames, nearest_known(usable, np.arange(len(shot)))))
 
 
 def _solver() -> optimistix.LevenbergMarquardt:

@@ -23,6 +23,8 @@ from svp_jax.face.morphable.rotation import einsum, matrix
 # The last 2 x 546 vertices are the eyeballs, the subject's left one first (x is to the picture's right).
 EYES = {"left_eye": slice(3931, 4477), "right_eye": slice(4477, 5023)}
 _LEFT_EYE_JOINT, _RIGHT_EYE_JOINT = 3, 4
+# How many shape and expression weights FLAME's files have.
+ALL = (300, 100)
 
 
 @partial(
@@ -142,6 +144,17 @@ class Flame:
         rows = {name: getattr(self, name)[used] for name in own}
         kept = Embedding(corners.reshape(-1, 3).astype(np.int32), points.weights)
         return replace(self, **rows, triangles=None, parts=None, embedding=None, points=kept)
+
+    def sized(self, parameters: FaceParameters) -> "Flame":
+        """The model with the first of its weights alone, as many as `parameters` have."""
+        identity, expression = len(parameters.identity), parameters.expression.shape[1]
+        return replace(
+            self,
+            identity=self.identity[..., :identity],
+            expression=self.expression[..., :expression],
+            joint_identity=self.joint_identity[..., :identity],
+            joint_expression=self.joint_expression[..., :expression],
+        )
 
     def _embedding(self) -> FlameLandmarks:
         if self.embedding is None:

@@ -37,6 +37,14 @@ class FlameLandmarks:
     contours: Embedding | None
 
 
+def landmark_files(folder: Path) -> list[Path]:
+    """The files that `read_landmarks` reads in a folder, none where there are none."""
+    first = next((folder / name for name in (*DECA, STATIC) if (folder / name).is_file()), None)
+    if first is None:
+        return []
+    return [first, folder / DYNAMIC] if first.name == STATIC else [first]
+
+
 def read_landmarks(path: Path, triangles: np.ndarray) -> FlameLandmarks | None:
     """The landmarks in a file, or in a folder under one of their usual names; None where a folder has none.
 
@@ -49,8 +57,8 @@ def read_landmarks(path: Path, triangles: np.ndarray) -> FlameLandmarks | None:
         UserError: a file cannot be read, would run code, or does not fit FLAME.
     """
     if path.is_dir():
-        names = [name for name in (*DECA, STATIC) if (path / name).is_file()]
-        return read_landmarks(path / names[0], triangles) if names else None
+        files = landmark_files(path)
+        return read_landmarks(files[0], triangles) if files else None
     if path.suffix == ".npy":
         return _of_deca(path, load_npy(path), triangles)
     return _of_smplx(path, load_pickle(path), triangles)

@@ -13,7 +13,9 @@ import numpy as np
 
 from svp_jax.errors import UserError
 
-_FOLDER, _NEUTRAL, _CONFIG = "FaceXModel", "generic_neutral_mesh", "vertex_indices.json"
+# Of the checkout, all that is read.
+FOLDER = "FaceXModel"
+_NEUTRAL, _CONFIG = "generic_neutral_mesh", "vertex_indices.json"
 _IDENTITIES = 100
 # Files of the folder that its vertex_indices.json leaves out.
 _UNLISTED = ("PupilDilate_L", "PupilDilate_R", "cheekRaiser_L", "cheekRaiser_R")
@@ -55,9 +57,9 @@ def read_repository(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: the folder is no such checkout; a file is missing, broken or of another mesh.
     """
-    meshes = Path(folder) / _FOLDER
+    meshes = Path(folder) / FOLDER
     if not (meshes / f"{_NEUTRAL}.obj").exists():
-        raise UserError(f"{folder}: has no {_FOLDER}/{_NEUTRAL}.obj; give a checkout of github.com/ICT-VGL/ICT-FaceKit")
+        raise UserError(f"{folder}: has no {FOLDER}/{_NEUTRAL}.obj; give a checkout of github.com/ICT-VGL/ICT-FaceKit")
     listed, landmarks = _config(meshes / _CONFIG)
     text = _content(meshes / f"{_NEUTRAL}.obj")
     triangles, parts = _triangles(meshes / f"{_NEUTRAL}.obj", text)

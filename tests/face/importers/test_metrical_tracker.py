@@ -97,6 +97,7 @@ def test_checkpoints(still, cameras, model, tmp_path):
     for path in (tmp_path, tmp_path / "checkpoint"):
         found = import_parameters(path, model)
         assert found.tool == "metrical-tracker" and found.image_size == (SIZE, SIZE)
+        assert found.frame_rate == 25
         np.testing.assert_array_equal(found.frames, range(6))
         still.check(found, projected(still.vertices, *cameras), 1e-3)
 
@@ -121,8 +122,8 @@ def test_in_the_video_s_own_pixels(still, cameras, model, tmp_path, box):
 
 def test_eyelids_are_left_out(still, cameras, model, tmp_path):
     write(tmp_path, still, cameras, lambda content: content["flame"].update(eyelids=np.ones((1, 2))))
-    with pytest.warns(UserWarning, match="what closes the eyelids is left out"):
-        import_parameters(tmp_path, model)
+    (note,) = import_parameters(tmp_path, model).notes
+    assert "what closes the eyelids is left out" in note
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,13 @@ def test_eyelids_are_left_out(still, cameras, model, tmp_path):
         (lambda content: content["flame"]["jaw"].fill(0), "jaw is not a finite number in frame 2"),
         (lambda content: content["opencv"].update(K=2 * content["opencv"]["K"]), "focal length or centre differ"),
         (lambda content: content.update(img_size=np.array([256, 256])), "holds pictures of several sizes"),
+        (lambda content: content["opencv"].update(R=np.zeros((1, 3, 3))), r"00002\.frame: R is no rotation"),
+        (lambda content: content["opencv"].update(R=-np.eye(3)[None]), r"00002\.frame: R is no rotation"),
+        (
+            lambda content: content["opencv"].update(K=0 * content["opencv"]["K"]),
+            "the focal length in K is ",
+        ),
+        (lambda content: content.update(img_size=np.array([512, 0])), r"img_size is \[512, 0\], allowed is above 0"),
         (lambda content: content["flame"].update(eyes=np.zeros((1, 6))), r"eyes has the shape \[1, 6\]"),
     ],
 )
@@ -150,6 +158,11 @@ def test_folders_that_cannot_be_used(still, cameras, model, tmp_path):
     write(tmp_path, still, cameras)
     torch.save(np.array([0, 100, 0, 100]), tmp_path / "bbox.pt")
     with pytest.raises(UserError, match=r"has bbox\.pt but no picture in source/"):
+        import_parameters(tmp_path, model)
+    (tmp_path / "source").mkdir()
+    cv2.imwrite(str(tmp_path / "source" / "00001.png"), np.zeros((1080, 1920, 3), np.uint8))
+    torch.save(np.array([100, 100, 50, 50]), tmp_path / "bbox.pt")
+    with pytest.raises(UserError, match=r"bbox\.pt: the size of bbox is \[0\.0\], allowed is above 0"):
         import_parameters(tmp_path, model)
     (tmp_path / "checkpoint" / "00003.frame").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"00003\.frame is not a readable PyTorch file"):

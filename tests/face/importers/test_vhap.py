@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from flame_factory import random_embeddings, random_flame, write_smplx
 
 from svp_jax.errors import UserError
 from svp_jax.face.importers.recognise import import_parameters
+from svp_jax.face.morphable.flame import ALL, load_flame
 from svp_jax.face.morphable.rotation import matrix
 
 HEIGHT, WIDTH = 720, 1280
@@ -79,9 +81,24 @@ def test_tracked_parameters(moved, model, tmp_path):
     expected = projected(moved.vertices, shift, np.array([focal, focal, WIDTH / 2, HEIGHT / 2]))
     for given in (path, tmp_path):
         found = import_parameters(given, model)
-        assert found.tool == "vhap" and found.image_size == (HEIGHT, WIDTH)
+        assert found.tool == "vhap" and found.image_size == (HEIGHT, WIDTH) and found.frame_rate == 25
         np.testing.assert_array_equal(found.frames, range(6))
         moved.check(found, expected, 1e-3)
+
+
+def test_all_weights_are_kept(moved, tmp_path):
+    """300 of the shape and 100 of the expression, as VHAP has them; the root joint moves with all."""
+    flame = load_flame(write_smplx(tmp_path, random_flame(), random_embeddings()), None, *ALL)
+    rng = np.random.default_rng(6)
+    wide = {"shape": rng.normal(size=300).astype(np.float32), "expr": rng.normal(size=(6, 100)).astype(np.float32)}
+    path = tmp_path / "tracked_flame_params_30.npz"
+    np.savez(path, **(content(moved) | wide))
+    found = import_parameters(path, flame).parameters
+    np.testing.assert_array_equal(found.identity, wide["shape"])
+    np.testing.assert_array_equal(found.expression, wide["expr"])
+    world = dataclasses.replace(moved.parameters, identity=wide["shape"], expression=wide["expr"])
+    shift = np.asarray(flame.vertices(found)) - np.asarray(flame.vertices(world))
+    np.testing.assert_allclose(shift, np.broadcast_to([0, 0, -1], shift.shape), atol=1e-5)
 
 
 def write_export(folder, moved, poses: np.ndarray, cy: float) -> np.ndarray:
@@ -126,15 +143,15 @@ def test_an_export(moved, model, tmp_path):
     lens = write_export(tmp_path, moved, poses, cy=HEIGHT / 2 + 20)
     found = import_parameters(tmp_path, model)
     np.testing.assert_array_equal(found.frames, range(4, 10))
-    assert found.image_size == (HEIGHT, WIDTH)
+    assert found.image_size == (HEIGHT, WIDTH) and found.frame_rate == 25
     moved.check(found, projected(moved.vertices, np.linalg.inv(poses), lens), 1e-3)
 
 
 def test_what_flame_lacks(moved, model, tmp_path):
     path = tmp_path / "tracked_flame_params_30.npz"
     np.savez(path, **content(moved), static_offset=np.full((1, 5143, 3), 0.001))
-    with pytest.warns(UserWarning, match=r"static_offset \(up to 1\.7 mm\) is left out, since FLAME has none"):
-        import_parameters(path, model)
+    notes = import_parameters(path, model).notes
+    assert notes == (f"{path}: static_offset (up to 1.7 mm) is left out, since FLAME has none",)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +162,9 @@ def test_what_flame_lacks(moved, model, tmp_path):
         ({"rotation": np.zeros((0, 3))}, "rotation is empty, there are no frames"),
         ({"eyes_pose": np.zeros((6, 3))}, r"eyes_pose has the shape \[6, 3\], allowed is \[6, 6\]"),
         ({"image_size": None}, "lacks image_size"),
+        ({"image_size": np.array([0, 512])}, r"image_size is \[0, 512\], allowed is above 0"),
+        ({"focal_length": np.array([-1.7])}, r"focal_length is \[-1\.7\], allowed is above 0"),
+        ({"focal_length": np.array([1.7, 1.8])}, r"focal_length has the shape \[2\], allowed is \[1\]"),
         ({"neck_pose": None}, "is nearest to the output of vhap, but lacks neck_pose"),
         ({"timestep_id": np.array(["a"] * 6)}, "timestep_id must be 6 numbers of frames"),
     ],
@@ -166,6 +186,20 @@ def test_files_that_cannot_be_used(moved, model, tmp_path, change, message):
         (lambda frames: frames[3].pop("transform_matrix"), "is not what VHAP exports .*transform_matrix"),
         (lambda frames: frames[3].update(flame_param_path="none.npz"), r"none\.npz cannot be read"),
         (lambda frames: frames[3].update(fl_y="a"), "camera is no array of numbers"),
+        (lambda frames: [frame.update(fl_x=0, fl_y=0) for frame in frames], r"fl_x, fl_y is \[0\.0, 0\.0\], allowed"),
+        (lambda frames: [frame.update(h=0) for frame in frames], r"h, w is \[0, 1280\], allowed is above 0"),
+        (
+            lambda frames: frames[3].update(transform_matrix=np.zeros((4, 4)).tolist()),
+            r"transform_matrix \[3\] is no ro",
+        ),
+        (
+            lambda frames: frames[2].update(transform_matrix=np.diag([1.0, 1.01, 1, 1]).tolist()),
+            r"transform_matrix \[2\] is no rotation \(it stretches or mirrors\); track the video again",
+        ),
+        (
+            lambda frames: frames[2].update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()),
+            r"transform_matrix \[2\]",
+        ),
     ],
 )
 def test_exports_that_cannot_be_used(moved, model, tmp_path, spoil, message):

@@ -166,6 +166,9 @@ def test_sizes(model_file, arrays):
     whole = load_flame(model_file, identity_size=1000, expression_size=1000)
     assert (whole.identity_size, len(whole.channels)) == (300, 100)
     np.testing.assert_allclose(vertices_of(flame, small), vertices_of(whole, wide), atol=1e-6)
+    cut = whole.sized(small)
+    assert (cut.identity_size, cut.channels) == (flame.identity_size, flame.channels)
+    np.testing.assert_allclose(vertices_of(cut, small), vertices_of(flame, small), atol=1e-6)
     with pytest.raises(UserError, match="identity_size 0: allowed are 1 or more"):
         load_flame(model_file, identity_size=0)
 
