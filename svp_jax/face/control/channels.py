@@ -130,7 +130,7 @@ def apply(
         from_angles(yaw, pitch, roll) @ neutral's rotation
 
     where angles that `controls` do not name are those that the frame has relative to the neutral. A gaze moves the
-    lids, unless their channels are named too.
+    lids, and eyes that close are no longer wide, unless those channels are named too.
 
     A script that starts from rest is applied to `neutral.frames(np.zeros(N, int))`, a setting for a whole motion to
     that motion. Names that would set the same are allowed one after the other, in two calls.
@@ -175,7 +175,21 @@ def apply(
         jaw[:, 0] = JAW_OPEN * values
     for column, values in wanted["expression"].items():
         expression[:, column] = values
+    for blink, wide in lid_columns(model.channels):
+        if blink in wanted["expression"] and wide not in wanted["expression"]:
+            expression[:, wide] *= 1 - np.clip(expression[:, blink], 0, 1)
     return replace(parameters, expression=expression, jaw=jaw, eyes=eyes, rotation=turned, translation=translation)
+
+
+def lid_columns(channels: tuple[str, ...]) -> list[tuple[int, int]]:
+    """(column of eyeBlink, column of eyeWide) of each side of which there are both.
+
+    Many people's eyes are a little wide at rest. A lid cannot be raised and closed: left as it is, the one would keep
+    the other from closing.
+    """
+    columns = {name: index for index, name in enumerate(channels)}
+    pairs = [(f"eyeBlink{side}", f"eyeWide{side}") for side in ("Right", "Left")]
+    return [(columns[blink], columns[wide]) for blink, wide in pairs if blink in columns and wide in columns]
 
 
 def _vocabulary(model: FaceModel) -> dict[str, Target]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.face.control.channels import face_size
+from svp_jax.face.control.channels import face_size, lid_columns
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
@@ -72,6 +72,12 @@ def retarget(motion: FaceParameters, driver: Actor, avatar: Actor) -> FaceParame
             stacklevel=2,
         )
     expression = own.expression + np.where(known, moved[:, np.maximum(columns, 0)], 0)
+    for pair in lid_columns(avatar.model.channels):
+        if known[list(pair)].all():
+            # Both rests fade while the driver's eye closes: shut is shut, however lids hang at rest.
+            shut = np.clip(np.asarray(motion.expression)[:, columns[pair[0]]], 0, 1)
+            for column in pair:
+                expression[:, column] -= shut * (own.expression[0, column] - other.expression[0, columns[column]])
     turned = np.asarray(rotation.matrix(np.asarray(motion.rotation)))
     rest, start = (np.asarray(rotation.matrix(np.asarray(n.rotation)))[0] for n in (other, own))
     scale = face_size(avatar.model, own) / face_size(driver.model, other)

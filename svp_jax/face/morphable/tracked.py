@@ -20,7 +20,7 @@ from svp_jax.face.smoothing import jitter
 # and twice as much reproject as well.
 FOCAL = 2.0
 _RING, _IRIS = 0.35, 5.0  # Importance of landmarks around the face, and of the two that alone tell the gaze.
-_SPARSE = 5.0  # Factor on the importance of landmarks without near neighbours.
+_SPARSE = 2.0  # Factor on the importance of landmarks without near neighbours.
 # MediaPipe's landmarks that are fitted: contours, where an error is seen.
 _FITTED = np.array(
     sorted(

@@ -293,3 +293,18 @@ def test_what_is_set_twice_is_refused(face, motion, rest):
 def test_models_without_channels_have_poses_and_gaze(face):
     bare = replace(face, channels=())
     assert allowed_names(bare) == ("yaw", "pitch", "roll", "x", "y", "z", "gazeYaw", "gazePitch")
+
+
+def test_eyes_that_close_are_no_longer_wide(ict):
+    column = {name: index for index, name in enumerate(ict.channels)}
+    both = np.array([column["eyeWideLeft"], column["eyeWideRight"]])
+    rest = random_parameters(ict, 1)
+    rest = replace(rest, expression=rest.expression.at[0, both].set(0.4))
+    frames = rest.frames(np.zeros(3, int))
+    closed = np.array([0, 0.25, 1])
+    found = apply({"eyeBlinkLeft": closed}, frames, rest, ict).expression
+    np.testing.assert_allclose(found[:, column["eyeWideLeft"]], 0.4 * (1 - closed), atol=1e-6)
+    np.testing.assert_allclose(found[:, column["eyeWideRight"]], 0.4, atol=1e-6)
+    kept = apply({"blink": closed, "eyeWideLeft": 0.3}, frames, rest, ict).expression
+    np.testing.assert_allclose(kept[:, column["eyeWideLeft"]], 0.3, atol=1e-6)
+    np.testing.assert_allclose(kept[:, column["eyeWideRight"]], 0.4 * (1 - closed), atol=1e-6)

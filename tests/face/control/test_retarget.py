@@ -179,3 +179,28 @@ def test_the_neutral_s_rotation_is_in_the_middle():
     motion = neutral(0, 5, 3)
     motion.rotation[:] = [[0, 0.1, 0], [0, 0.4, 0], [0, 0.7, 0]]
     np.testing.assert_allclose(neutral_of(motion, np.ones(3, bool)).rotation, [[0, 0.4, 0]], atol=1e-6)
+
+
+LIDS = ("jawOpen", "eyeBlinkLeft", "eyeWideLeft", "eyeBlinkRight", "eyeWideRight")
+
+
+def test_shut_eyes_shut_whatever_both_are_at_rest():
+    model = make_model(LIDS)
+    motion = make_motion(0)
+    motion.expression[:] = [0.3, 0.1, 0.2, 0.1, 0.2]
+    motion.expression[4] = [0.3, 1, 0, 1, 0]
+    motion.expression[5] = [0.3, 0.5, 0.1, 0.1, 0.2]
+    own = neutral(0, 5)
+    own.expression[:] = [0.1, 0, 0.5, 0, 0.5]
+    found = retarget(motion, actor(model, motion), Actor(model, own)).expression
+    # At rest as the avatar is, shut as the driver is, and between them in between.
+    np.testing.assert_allclose(found[0], [0.1, 0.01, 0.47, 0.01, 0.47], atol=1e-6)
+    np.testing.assert_allclose(found[4], [0.1, 1, 0, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(found[5, 1:3], [0.45, 0.25], atol=1e-6)
+
+
+def test_one_s_own_blinks_are_those_blinks():
+    motion = make_motion(0)
+    motion.expression[4] = [0.3, 1, 0, 1, 0]
+    own = actor(make_model(LIDS), motion)
+    check_same(retarget(motion, own, own), motion)
