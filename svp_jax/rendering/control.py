@@ -1,6 +1,7 @@
 """Opens what the user drives an avatar with: a capture, a file of parameters, or a script of keyframes."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,18 @@ import numpy as np
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.face_track import FaceTrack, read_face_track
 from svp_jax.errors import UserError
-from svp_jax.face.control.channels import apply
+from svp_jax.face.control.channels import apply, resolve
 from svp_jax.face.control.retarget import Actor, neutral_of, retarget
 from svp_jax.face.control.script import parse_settings, read_script
 from svp_jax.face.morphable.files import FILE_MODELS
+from svp_jax.face.morphable.mediapipe import MediaPipeFace
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
 from svp_jax.manifest import FACE, sha256_file
 from svp_jax.rendering.driver import Driver, Posed, of_capture
 from svp_jax.rendering.options import RenderOptions
+
+_FAINT = 0.1  # The highest score of a channel that its clip hardly shows.
 
 
 def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions) -> Driver:
@@ -57,6 +61,7 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
         rate, shot = script.frame_rate, np.zeros(script.frame_count(), np.int32)
         rest = person.neutral.frames(np.zeros(len(shot), int))
         motion = apply(script.sampled(rate, len(shot)), rest, person.neutral, person.model, str(path))
+        _warn_of_unseen(script.keys, person.model)
     motion = _with_settings(settings, motion, person)
     return Driver(
         path=path,
@@ -164,4 +169,20 @@ def _shots(usable: np.ndarray) -> np.ndarray:
 
 def _with_settings(settings: dict[str, float], motion: FaceParameters, person: Actor) -> FaceParameters:
     """`motion` with the degrees of freedom of --set fixed."""
-    return apply(settings, motion, person.neutral, person.model, "--set")
+    motion = apply(settings, motion, person.neutral, person.model, "--set")
+    _warn_of_unseen(settings, person.model)
+    return motion
+
+
+def _warn_of_unseen(names: Iterable[str], model: FaceModel) -> None:
+    """Warns where `names` set channels that the clip which `model` was made of hardly shows."""
+    if not isinstance(model, MediaPipeFace):
+        return
+    targets = [target for target in (resolve(name, model) for name in names) if target.part == "expression"]
+    faint = {model.channels[index] for target in targets for index in target.indices if model.seen[index] < _FAINT}
+    if faint:
+        warnings.warn(
+            f"{', '.join(sorted(faint))}: the clip that the avatar's face model was made of hardly shows it, so little "
+            "will move; prepare that clip with --face-model ict for channels that it does not show",
+            stacklevel=4,
+        )

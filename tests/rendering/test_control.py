@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -334,3 +335,23 @@ def test_models_with_nothing_in_common_are_refused(opened, captures, tmp_path):
     write_face_track(tmp_path / "face.npz", dataclasses.replace(track, person=person))
     with pytest.raises(UserError, match="no expression in common"):
         opened(tmp_path / "face.npz")
+
+
+def test_channels_that_the_clip_does_not_show_are_named(opened, avatar, captures, tmp_path):
+    track = read_face_track(avatar / "face.npz")
+    seen = np.ones(len(track.person.channels), np.float32)
+    name = track.person.channels[1]
+    seen[1] = 0.05
+    write_face_track(
+        avatar / "face.npz", dataclasses.replace(track, person=dataclasses.replace(track.person, seen=seen))
+    )
+    try:
+        with pytest.warns(UserWarning, match=f"{name}: the clip .* hardly shows it"):
+            opened(captures[1], set=(f"{name}=1",))
+        with pytest.warns(UserWarning, match=f"{name}: the clip .* hardly shows it"):
+            opened(write_script(tmp_path, f"0,{name},0\n1,{name},1\n"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            opened(captures[1], set=("jawOpen=1", "yaw=5"))
+    finally:
+        write_face_track(avatar / "face.npz", track)

@@ -73,11 +73,6 @@ _OF_ANY_MODEL = {
 }
 
 
-def allowed_names(model: FaceModel) -> tuple[str, ...]:
-    """All names that can be set in `model`."""
-    return tuple(_vocabulary(model))
-
-
 def resolve(name: str, model: FaceModel, where: str = "controls") -> Target:
     """What `name` sets in `model`.
 
@@ -87,16 +82,16 @@ def resolve(name: str, model: FaceModel, where: str = "controls") -> Target:
     Raises:
         UserError: an unknown name; the nearest known one is named.
     """
-    vocabulary = _vocabulary(model)
-    if name in vocabulary:
-        return vocabulary[name]
+    known = vocabulary(model)
+    if name in known:
+        return known[name]
     if model.name != "flame":
-        raise UserError(f"{where}: unknown name {name!r}; {nearest(name, vocabulary)}")
+        raise UserError(f"{where}: unknown name {name!r}; {nearest(name, known)}")
     numbered = f"{model.channels[0]} to {model.channels[-1]}"
-    known = [*(known for known in vocabulary if known not in model.channels), numbered]
+    allowed = [*(allowed for allowed in known if allowed not in model.channels), numbered]
     raise UserError(
         f"{where}: unknown name {name!r}: FLAME's expressions are principal components without names; "
-        f"{nearest(name, known)}"
+        f"{nearest(name, allowed)}"
     )
 
 
@@ -192,7 +187,9 @@ def lid_columns(channels: tuple[str, ...]) -> list[tuple[int, int]]:
     return [(columns[blink], columns[wide]) for blink, wide in pairs if blink in columns and wide in columns]
 
 
-def _vocabulary(model: FaceModel) -> dict[str, Target]:
+def vocabulary(model: FaceModel) -> dict[str, Target]:
+    """What can be set in `model`, by name."""
+
     def widened(low: float, high: float) -> tuple[float, float]:
         return low - _MARGIN * (high - low), high + _MARGIN * (high - low)
 

@@ -6,7 +6,7 @@ import pytest
 from flame_factory import random_embeddings, random_flame, write_smplx
 
 from svp_jax.errors import UserError
-from svp_jax.face.control.channels import JAW_OPEN, allowed_names, apply, check_overlap, resolve
+from svp_jax.face.control.channels import JAW_OPEN, apply, check_overlap, resolve, vocabulary
 from svp_jax.face.morphable import rotation
 from svp_jax.face.morphable.flame import load_flame
 from svp_jax.face.morphable.ict import load_ict
@@ -120,7 +120,7 @@ def test_names_of_channels_fix_them_and_nothing_else(face, motion, rest, name, c
 
 
 def test_directions_are_not_sides(face):
-    assert not {"mouth", "jaw"} & {*allowed_names(face)}
+    assert not {"mouth", "jaw"} & vocabulary(face).keys()
 
 
 def test_ict_splits_what_others_have_in_one(ict):
@@ -129,10 +129,10 @@ def test_ict_splits_what_others_have_in_one(ict):
     assert len(resolve("browUp", ict).indices) == 4
 
 
-def test_all_allowed_names_can_be_set(face, flame, motion, rest):
-    for name in allowed_names(face):
+def test_all_known_names_can_be_set(face, flame, motion, rest):
+    for name in vocabulary(face):
         apply({name: 0.5}, motion, rest, face)
-    for name in allowed_names(flame):
+    for name in vocabulary(flame):
         apply({name: 0.5}, random_parameters(flame, 2), random_parameters(flame, 1), flame)
 
 
@@ -292,7 +292,7 @@ def test_what_is_set_twice_is_refused(face, motion, rest):
 
 def test_models_without_channels_have_poses_and_gaze(face):
     bare = replace(face, channels=())
-    assert allowed_names(bare) == ("yaw", "pitch", "roll", "x", "y", "z", "gazeYaw", "gazePitch")
+    assert tuple(vocabulary(bare)) == ("yaw", "pitch", "roll", "x", "y", "z", "gazeYaw", "gazePitch")
 
 
 def test_eyes_that_close_are_no_longer_wide(ict):
