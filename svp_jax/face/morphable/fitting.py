@@ -26,7 +26,7 @@ from svp_jax.face.smoothing import gaussian_over_time, nearest_known
 
 CHUNK = 16  # Frames in one call of the compiled loop.
 KEY_FRAMES = 16  # The identity is fitted to these, spread over the clip's poses and expressions.
-ROUNDS = 3  # Alternations between identity and frames.
+ROUNDS = 2  # Alternations between identity and frames.
 SIGMA = 1.5  # Of the smoothing in time that the second pass is drawn towards, in frames.
 _STEPS = 16  # Of the solver, at most, for a frame; half as many for the identity.
 
