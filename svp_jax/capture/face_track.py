@@ -55,7 +55,7 @@ _PERSON: Layout = {
 }
 # The highest index that each may hold.
 _HIGHEST = {"person_turned_by": 2, "person_places": LANDMARKS - 1}
-_AGAIN = "prepare the video again"
+_AGAIN = "prepare the video again, and train an avatar again on the new capture"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def read_face_track(path: Path) -> FaceTrack:
             holds numbers that are not finite; the face model is unknown; there is no frame with a face.
     """
     if not Path(path).is_file():
-        raise UserError(f"{path} is missing; {_AGAIN}, or give a capture of a newer version")
+        raise UserError(f"{path} is missing; {_AGAIN}")
     content = load_npz(path)
     sizes: dict[str, int] = {}
     arrays = _arrays(content, _LAYOUT, sizes, path)

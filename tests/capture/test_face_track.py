@@ -116,7 +116,7 @@ def test_a_missing_array(tmp_path, name):
     write_face_track(path, make_face_track(3))
     with np.load(path) as file:
         np.savez(path, **{key: array for key, array in file.items() if key != name})
-    assert refused(path) == f" is no fitted face model: it has no array {name!r}; prepare the video again"
+    assert refused(path).startswith(f" is no fitted face model: it has no array {name!r}; prepare the video again")
 
 
 def test_a_model_of_other_sizes_is_refused(shared):
