@@ -12,12 +12,13 @@ from svp_jax.face.importers.imported import Imported
 from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.mediapipe import build_mediapipe
 from svp_jax.face.morphable.model import FaceModel
-from svp_jax.face.morphable.parameters import FaceParameters
+from svp_jax.face.morphable.parameters import FaceParameters, check_finite
 from svp_jax.face.morphable.tracked import fit_report, fit_tracking, landmark_embedding
 from svp_jax.face.smoothing import nearest_known
 
 # Half the way between two frames of a tool, and a little, since files round times to milliseconds.
 _NEAR = 0.55
+_BREAKS_DOWN = "the fit breaks down there: leave that part out with --start and --seconds, or choose another face model"
 
 
 def check_face(model: FaceModel, landmarker: Path) -> None:
@@ -68,7 +69,7 @@ def fit_face(
     embedding = landmark_embedding(model, landmarks.shape[1], landmarker)
     if found is None:
         parameters = fit_tracking(model, embedding, landmarks, scores, names, shot, camera)
-        _check_fitted(parameters, model.name)
+        check_finite(parameters, f"--face-model {model.name}", _BREAKS_DOWN)
     else:
         parameters, camera = found
     report = fit_report(model, parameters, embedding, landmarks, raw, shot, camera)
@@ -79,16 +80,6 @@ def fit_face(
         "fit_jitter_fitted": round(report.jitter_fitted, 3),
     }
     return model, FaceTrack(model.name, parameters, camera, frame_rate, usable, person), numbers
-
-
-def _check_fitted(parameters: FaceParameters, name: str) -> None:
-    for array in (parameters.expression, parameters.rotation, parameters.translation, parameters.eyes):
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            raise UserError(
-                f"--face-model {name}: the fit breaks down in frame {bad[0][0]}; look at that frame, leave it out with "
-                "--start and --seconds, or choose another face model"
-            )
 
 
 def imported_face(

@@ -91,20 +91,20 @@ def _write_capture(
     info: dict,
 ) -> None:
     """The second pass and the files; `info` is for the manifest, its "warnings" are added to."""
+    notes = info["warnings"]
     rate = options.rate or nominal_rate(tracks.times, source.frame_rate)
     frame_map = constant_rate_map(tracks.times, rate)
     if options.rate is None:
-        _note_rate(info["warnings"], frame_map, len(tracks.times), rate)
+        _note_rate(notes, frame_map, len(tracks.times), rate)
     smoothed = smooth_landmarks(tracks.landmarks, tracks.motion, tracks.shot, options.smoothing)
     crop = choose_crop(smoothed[tracks.shot >= 0], tracks.window, options.size, options.margin)
     landmarks = crop.points(smoothed)
     seconds = float(len(frame_map) / rate)
     raw = crop.points(tracks.landmarks)
-    notes = info["warnings"]
     model, track, fit_quality = _fit(source, options, tracks, crop, rate, landmarks, raw, face, landmarker, notes)
     quality = measure_quality(tracks, smoothed, crop.side, options.size, seconds) | fit_quality
     sentences = advice(quality)
-    audio = _copied_sound(source, folder, float(tracks.times[0]), seconds, info["warnings"])
+    audio = _copied_sound(source, folder, float(tracks.times[0]), seconds, notes)
     writer = CaptureWriter(folder, options.size)
     drawn = draw_capture(model, track, landmarks, options.size)
     frames = prepared_frames(source, options, tracks.shot, landmarks, crop, parser, drawn)

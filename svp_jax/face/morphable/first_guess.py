@@ -1,20 +1,17 @@
 """Where the solver starts: the tracker's scores as expressions, the average face laid over the landmarks."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from svp_jax.face.morphable import rotation
-from svp_jax.face.morphable.fit_terms import Frames, Problem, parameters_of
+from svp_jax.face.morphable.fit_terms import Frames, Problem
+from svp_jax.face.morphable.parameters import neutral
 
 
 def first_guess(problem: Problem, points: np.ndarray, scores: np.ndarray) -> Frames:
     """Scores as expressions, and the pose that lays the average face over the tracked points (Umeyama 1991)."""
     model, count = problem.model, len(points)
     expression = np.clip(scores * (problem.score_importance > 0), *problem.model.limits).astype(np.float32)
-    resting = parameters_of(
-        jnp.zeros(model.identity_size),
-        Frames(np.zeros_like(expression[:1]), *(np.zeros((1, *s), np.float32) for s in ((3,), (2, 2), (3,), (3,)))),
-    )
+    resting = neutral(model.identity_size, expression.shape[1])
     average = np.asarray(model.vertices(resting))[0].astype(np.float64)
     weight = (problem.importance / problem.importance.sum())[:, None].astype(np.float64)
     # Pixels, with y up and z to the viewer.

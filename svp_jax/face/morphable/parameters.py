@@ -66,10 +66,10 @@ def neutral(identity_size: int, expression_size: int, frames: int = 1) -> FacePa
     )
 
 
-def check_finite(parameters: FaceParameters, where: str) -> None:
-    """UserError that names `where`, the array and the frame that is not a finite number."""
+def check_finite(parameters: FaceParameters, where: str, mend: str = "make the file again or leave it out") -> None:
+    """UserError that names `where`, the array and the frame that is not a finite number, and ends with `mend`."""
     for name, array in parameters.arrays().items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
             place = f"at {bad[0].tolist()}" if name == "identity" else f"in frame {bad[0][0]}"
-            raise UserError(f"{where}: {name} is not a finite number {place}; make the file again or leave it out")
+            raise UserError(f"{where}: {name} is not a finite number {place}; {mend}")
