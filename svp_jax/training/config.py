@@ -13,6 +13,11 @@ from svp_jax.face.conditions import OUTLINES_WINDOW
 TRAINABLE = ("locked", "unlocked", "full")
 VAE_TRAINABLE = ("none", "decoder", "all")
 DECAYS = ("constant", "cosine")
+PRECISIONS = ("float32", "bfloat16")
+REMAT = ("none", "light", "full")
+OPTIMIZER_STATES = ("float32", "bfloat16", "factored")
+PARALLEL = ("pmap", "fsdp")
+DEVICES = ("any", "gpu", "cpu")
 # Below this a float32 parameter would not move at all.
 SMALLEST_RATE = 1e-12
 
@@ -53,7 +58,23 @@ class TrainConfig:
     prompt_dropout: float = 0.05
     """Share of samples trained with the empty prompt, which guidance above 1 needs (our choice)."""
     batch_size: int = 4
-    """Over all devices together."""
+    """Samples of an optimizer step, over all devices together."""
+    accumulation: int = 1
+    """Parts that a step's batch is taken in, one after the other: memory of one part, gradients of all."""
+    precision: str = "float32"
+    """float32 | bfloat16: what the networks compute in; trained parameters are float32 always."""
+    remat: str = "none"
+    """none | light | full: what the backward pass computes again instead of keeping it (`training/remat.py`)."""
+    optimizer_state: str = "float32"
+    """float32 | bfloat16 | factored: 8, 4 or 2 bytes for each trained parameter (`training/optimizer.py`)."""
+    ema_decay: float = 0.0
+    """0: the avatar gets the last parameters; else their exponential moving average, 4 more bytes for each."""
+    parallel: str = "pmap"
+    """pmap: parameters whole on every device | fsdp: shared out over the devices, for those that cannot hold them."""
+    stages_at_once: bool = True
+    """Whether both stages are trained at once, each on half of the devices, where they are even in number (pmap)."""
+    device: str = "any"
+    """any | gpu | cpu: what to train on; it is an error where there is none."""
     warmup_steps: int = 500
     decay: str = "constant"
     """constant | cosine: the learning rate after warm-up."""
@@ -146,7 +167,12 @@ def _problems(config: TrainConfig) -> Iterator[str]:
         yield from _out_of_range("vae.batch_size", config.vae.batch_size, 1)
         yield from _out_of_range("vae.learning_rate", config.vae.learning_rate, SMALLEST_RATE)
     yield from _wrong_choice("decay", config.decay, DECAYS)
-    for name in ("batch_size", "window", "save_every", "preview_every", "preview_steps"):
+    yield from _wrong_choice("precision", config.precision, PRECISIONS)
+    yield from _wrong_choice("remat", config.remat, REMAT)
+    yield from _wrong_choice("optimizer_state", config.optimizer_state, OPTIMIZER_STATES)
+    yield from _wrong_choice("parallel", config.parallel, PARALLEL)
+    yield from _wrong_choice("device", config.device, DEVICES)
+    for name in ("batch_size", "accumulation", "window", "save_every", "preview_every", "preview_steps"):
         yield from _out_of_range(name, getattr(config, name), 1)
     for name in ("warmup_steps", "weight_decay", "min_snr_gamma", "moved_copies"):
         yield from _out_of_range(name, getattr(config, name), 0)
@@ -154,6 +180,8 @@ def _problems(config: TrainConfig) -> Iterator[str]:
         yield from _out_of_range(name, getattr(config, name), SMALLEST_RATE)
     for name in ("prompt_dropout", "temporal_tau"):
         yield from _out_of_range(name, getattr(config, name), 0, 1)
+    # At 1 the average would never move.
+    yield from _out_of_range("ema_decay", config.ema_decay, 0, 0.999999)
     for name in ("temporal_current", "temporal_previous", "temporal_noise"):
         yield from _out_of_range(name, getattr(config, name), -math.inf)
     yield from _out_of_range("seed", config.seed, 0, 2**32 - 1)

@@ -1,27 +1,38 @@
 """The training loop: batches in, steps on all devices, log, previews, checkpoints, resume."""
 
 import contextlib
-import json
-import math
 import sys
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from svp_jax.errors import UserError
-from svp_jax.training.checkpoints import TrainingState
-from svp_jax.training.devices import check_batch, first, replicate, shard
-from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
-from svp_jax.training.step import LossOf, make_train_step
-from svp_jax.training.trainable import Rules, assemble, divide, flatten, table
+from svp_jax.training import loader
+from svp_jax.training.checkpoints import Checkpoints
+from svp_jax.training.devices import Devices, check_batch
+from svp_jax.training.diagnose import not_finite_message
+from svp_jax.training.log import TrainingLog
+from svp_jax.training.clock import Clock
+from svp_jax.training.memory import MemoryNeed, bytes_on_device, check_memory, need
+from svp_jax.training.memory_use import peak_memory
+from svp_jax.training.optimizer import ema_decay_at, make_optimizer
+from svp_jax.training.settings import RunSettings
+from svp_jax.training.gradients import LossOf, Numbers
+from svp_jax.training.step import TrainState, TrainStep, first_state, make_train_step, state_shapes
+from svp_jax.training.stop import Stopped, StopRequest, stop_on_signals
+from svp_jax.training.trainable import Flat, Rules, assemble, divide, flatten, table
 
 LOG_EVERY = 10
+
+Preview = Callable[[int, dict[str, nnx.Module]], Mapping[str, float]]
+"""(finished steps, models) -> scores for the log."""
 
 
 def fit(
@@ -29,104 +40,237 @@ def fit(
     models: Mapping[str, nnx.Module],
     rules: Rules,
     loss_of: LossOf,
-    batch_of: Callable[[int], dict[str, np.ndarray]],
+    samples: loader.Samples,
     folder: Path,
-    *,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    settings: OptimizerSettings,
-    save_every: int,
-    preview_every: int,
-    preview: Callable[[int, dict[str, nnx.Module]], None],
+    settings: RunSettings,
+    devices: Devices,
+    preview: Preview,
 ) -> dict[str, nnx.Module]:
-    """Trains `models` for `steps` steps and returns them; goes on from the newest checkpoint in `folder`.
+    """Trains `models` and returns them, or their moving average; goes on from the newest checkpoint in `folder`.
+
+    With several processes all make the same call; process 0 writes, and only its result counts.
 
     Args:
         name: of this run, in the progress bar and in messages.
         models: by name; `rules` speak of "name/path/of/parameter".
         loss_of: see `svp_jax.training.step`.
-        batch_of: global batch number -> arrays with leading axis `batch_size`; called from a thread.
-        folder: holds `log.jsonl` and `checkpoints/`.
-        preview: called with (finished steps, models) at step 0, every `preview_every` and at the end.
+        folder: holds `log.jsonl`, `tensorboard/` and `checkpoints/`.
+        preview: called at step 0, every `preview_every` and at the end, by process 0.
 
     Raises:
-        UserError: the loss is not finite, or the batch does not divide over the devices.
+        UserError: the batch does not divide over the devices, they have too little memory, the checkpoints do not fit
+            or are all damaged, or the loss is not finite (the last good state is saved).
+        Stopped: a signal asked to stop; the state is saved.
     """
-    check_batch(batch_size, jax.local_device_count())
-    folder.mkdir(parents=True, exist_ok=True)
+    check_batch(settings.batch_size, devices.count, settings.accumulation)
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, rules)
-    print(f"{name}: what is trained\n{table(flat, rules)}", file=sys.stderr)
-    optimizer = make_optimizer(settings.clip_norm, settings.weight_decay, tuple(multipliers.items()))
-    step_fn = make_train_step(loss_of, tuple(structures.items()), optimizer)
-    opt_state = optimizer.init(trained)
+    _say(f"{name}: what is trained\n{table(flat, rules)}")
+    optimizer = make_optimizer(
+        settings.optimizer.clip_norm,
+        settings.optimizer.weight_decay,
+        tuple(multipliers.items()),
+        settings.optimizer.state,
+    )
+    step_fn = make_train_step(loss_of, tuple(structures.items()), optimizer, devices, settings.remat)
+    run = _Run(name, samples, folder, settings, devices, step_fn)
+    shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
+    frozen = _stored(frozen, settings.precision)
+    # Before anything is placed: activations are known only when the step is compiled.
+    _check_memory(run, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices))
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        start, state = checkpoints.restore(shapes, run.about) or (0, None)
+        if start:
+            _say(f"{name}: goes on from step {start}")
+        else:
+            state = first_state(trained, optimizer, settings.ema_decay > 0, devices)
+        frozen = devices.place(frozen)
 
-    checkpoints = TrainingState(folder / "checkpoints")
-    start = checkpoints.latest_step() or 0
-    if start:
-        print(f"{name}: goes on from step {start}", file=sys.stderr)
-        trained, opt_state = checkpoints.restore(start, trained, opt_state)
-    else:
-        # Put together as later ones are, so that what draws it compiles once.
-        preview(0, assemble(structures, flat))
-    _truncate_log(folder / "log.jsonl", start)
-    # Every step donates what is replicated. What was loaded stays beside it, on the first device.
-    trained, opt_state, frozen = replicate(trained), replicate(opt_state), replicate(frozen)
-    sample_index = shard(np.arange(batch_size, dtype=np.uint32))
+        def look(done: int, state: TrainState) -> Mapping[str, float]:
+            # All processes take part where parameters are shared out.
+            shown = assemble(structures, devices.on_one({**frozen, **(state.ema or state.trained)}))
+            return preview(done, shown) if jax.process_index() == 0 else {}
 
-    def models_now() -> dict[str, nnx.Module]:
-        return assemble(structures, {**first(frozen), **first(trained)})
+        state = _train(run, start, state, frozen, checkpoints, look)
+    return assemble(structures, devices.on_one({**frozen, **(state.ema or state.trained)}))
 
-    with (
-        contextlib.closing(checkpoints),
-        open(folder / "log.jsonl", "a", encoding="utf-8") as log,
-        ThreadPoolExecutor(1) as loader,
-        tqdm(total=steps, initial=start, desc=name, unit="step", file=sys.stderr, mininterval=2.0) as progress,
-    ):
-        began, losses = time.monotonic(), []
-        coming = loader.submit(batch_of, start)
-        for step in range(start, steps):
-            batch = shard(coming.result())
-            coming = loader.submit(batch_of, step + 1)
-            rate = np.float32(settings.learning_rate_at(step, steps))
-            trained, opt_state, scalars = step_fn(
-                trained, opt_state, frozen, batch, sample_index, np.uint32(seed), np.uint32(step), rate
-            )
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from step to step."""
+
+    name: str
+    samples: loader.Samples
+    folder: Path
+    settings: RunSettings
+    devices: Devices
+    step_fn: TrainStep
+
+    @property
+    def about(self) -> dict:
+        """What makes batch t and its randomness: a checkpoint goes on with the same."""
+        settings = self.settings
+        return {"run": self.name, "seed": settings.seed, "batch_size": settings.batch_size, "steps": settings.steps}
+
+    def numbers(self, step: int) -> Numbers:
+        settings = self.settings
+        return Numbers(
+            np.uint32(settings.seed),
+            np.uint32(step),
+            np.float32(settings.optimizer.learning_rate_at(step, settings.steps)),
+            np.float32(ema_decay_at(settings.ema_decay, step)),
+        )
+
+
+def _train(
+    run: _Run,
+    start: int,
+    state: TrainState,
+    frozen: Flat,
+    checkpoints: Checkpoints,
+    look: Callable[[int, TrainState], Mapping[str, float]],
+) -> TrainState:
+    """The state after all steps; see `fit`."""
+    settings = run.settings
+    rows = run.devices.rows(settings.batch_size, settings.accumulation)
+    with contextlib.ExitStack() as stack:
+        batches = stack.enter_context(loader.batches(run.samples, rows.reshape(-1), start, settings.loader_processes))
+
+        def parts_of(batch: dict) -> list[dict]:
+            batch = {"row": rows.reshape(-1).astype(np.uint32), **batch}
+            batch = {key: value.reshape(*rows.shape, *value.shape[1:]) for key, value in batch.items()}
+            return [run.devices.place_rows({key: value[n] for key, value in batch.items()}) for n in range(len(rows))]
+
+        log = stack.enter_context(TrainingLog(run.folder, start)) if jax.process_index() == 0 else None
+        if start == 0:
+            _write(log, 0, look(0, state))
+        if start < settings.steps:
+            coming = parts_of(next(batches))
+            compiled = run.step_fn.gradients.compiled(state.trained, frozen, coming[0], run.numbers(start), len(coming))
+            _check_memory(run, need(state, state.trained, frozen, compiled, run.devices))
+        # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once.
+        stop = stack.enter_context(stop_on_signals())
+        progress = stack.enter_context(_progress(run, start))
+        clock, losses, before = Clock(), [], None
+        for step in range(start, settings.steps):
+            state, scalars = run.step_fn(state, frozen, coming, run.numbers(step))
             losses.append(scalars["loss"])
             done = step + 1
+            last = done == settings.steps
+            if not last:
+                with clock.waiting():
+                    coming = next(batches)
+                coming = parts_of(coming)
+            # One step behind, so that the device has work meanwhile.
+            if before is not None:
+                _check_finite(run, done - 1, before, state, checkpoints)
+            before = scalars
             progress.update()
-            saves = done % save_every == 0 or done == steps
+            stopping = not last and _agreed(stop, done)
+            saves = last or stopping or done % settings.save_every == 0
+            previews = last or done % settings.preview_every == 0
+            values = {}
+            if done % LOG_EVERY == 0 or saves or previews:
+                _check_finite(run, done, scalars, state, checkpoints)
             if done % LOG_EVERY == 0 or saves:
-                values = {key: float(value) for key, value in first(scalars).items()}
-                # Of all steps since the last line; the others are of this step.
-                values["loss"] = float(np.mean([first(loss) for loss in losses]))
-                values["learning_rate"] = float(rate)
-                values["images_per_second"] = len(losses) * batch_size / (time.monotonic() - began)
-                losses = []
-                log.write(json.dumps({"step": done, **values}) + "\n")
-                log.flush()
+                values = _values(run, scalars, losses, clock, step)
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
-                if not all(map(math.isfinite, values.values())):
-                    what = "the gradient" if math.isfinite(values["loss"]) else "the loss"
-                    raise UserError(
-                        f"{name}: {what} is not finite at step {done}; the last checkpoint is kept in {folder}; "
-                        "start anew with a lower learning_rate"
-                    )
+                losses = []
             # The preview first: a run that is killed in between makes it again.
-            if done % preview_every == 0 or done == steps:
-                preview(done, models_now())
+            if previews and not stopping:
+                values |= look(done, state)
+            if values:
+                _write(log, done, values)
             if saves:
-                checkpoints.save(done, first(trained), first(opt_state))
+                checkpoints.save(done, state, run.about)
+            if stopping:
+                saved = checkpoints.wait()
+                raise Stopped(f"{run.name}: stopped at step {done}; the state after step {saved} is saved", stop.signal)
             if not losses:
                 # Neither the preview nor the saving is training.
-                began = time.monotonic()
-    return models_now()
+                clock.restart()
+        checkpoints.wait()
+    return state
 
 
-def _truncate_log(path: Path, step: int) -> None:
-    """Drops the lines after the checkpoint, which the resumed run will write again, and one that a kill cut off."""
-    if not path.exists():
+def _stored(frozen: Flat, precision: str) -> Flat:
+    """Frozen parameters as they are kept: kernels in what they are computed in, the small rest as it is."""
+    if precision == "float32":
+        return frozen
+    return {name: np.asarray(x).astype(jnp.bfloat16) if x.ndim > 1 else x for name, x in frozen.items()}
+
+
+def _check_memory(run: _Run, found: MemoryNeed) -> None:
+    _say(check_memory(run.name, found, run.devices, run.settings))
+
+
+def _check_finite(run: _Run, done: int, scalars: dict, state: TrainState, checkpoints: Checkpoints) -> None:
+    """Raises UserError, and saves the last good state, where step number `done` was not finite."""
+    if scalars["finite"]:
         return
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-    path.write_text("".join(line + "\n" for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
+    # Nothing has changed since the step before.
+    good = state._replace(finite=run.devices.place(np.True_))
+    if done > 1:
+        checkpoints.save(done - 1, good, run.about)
+    saved = checkpoints.wait()
+    names = sorted(state.trained)
+    parameters = run.devices.on_one(state.trained)
+    raise UserError(
+        not_finite_message(
+            run.name,
+            done,
+            float(scalars["loss"]),
+            run.samples.frames(done - 1),
+            {name: float(np.linalg.norm(np.asarray(parameters[name]))) for name in names},
+            dict(zip(names, np.asarray(scalars["gradient_norms"]).tolist(), strict=True)),
+            None if saved is None else (saved, run.folder / "checkpoints"),
+            float(run.numbers(done - 1).learning_rate),
+            run.settings.precision,
+        )
+    )
+
+
+def _values(run: _Run, scalars: dict, losses: list, clock: Clock, step: int) -> dict[str, float]:
+    """What is logged after step number `step`, counted from 0."""
+    shown = ("loss", "gradient_norm", "update_norm", "parameter_norm")
+    values = {key: float(scalars[key]) for key in shown}
+    # Of all steps since the last line; the others are of this step.
+    values["loss"] = float(np.mean([float(loss) for loss in losses]))
+    values["learning_rate"] = float(run.numbers(step).learning_rate)
+    values["images_per_second"] = len(losses) * run.settings.batch_size / clock.seconds
+    values["waiting"] = clock.waited / clock.seconds
+    if (peak := peak_memory()) is not None:
+        values["peak_memory_gb"] = peak
+    return values
+
+
+def _write(log: TrainingLog | None, done: int, values: Mapping[str, float]) -> None:
+    if log is not None and values:
+        log.write(done, values)
+
+
+def _agreed(stop: StopRequest, done: int) -> bool:
+    """Whether to stop after `done` steps, the same in every process."""
+    if jax.process_count() > 1:
+        # JAX handles SIGTERM itself there, and makes all processes stop after the same step.
+        return multihost_utils.reached_preemption_sync_point(done)
+    return stop.requested
+
+
+def _progress(run: _Run, start: int) -> tqdm:
+    return tqdm(
+        total=run.settings.steps,
+        initial=start,
+        desc=run.name,
+        unit="step",
+        file=sys.stderr,
+        mininterval=2.0,
+        disable=jax.process_index() != 0,
+    )
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr)

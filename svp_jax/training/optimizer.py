@@ -1,12 +1,21 @@
-"""AdamW and its learning rate over a run."""
+"""AdamW, its learning rate over a run, and how much memory its state takes.
+
+State for each parameter: 8 bytes (float32), 4 (bfloat16) or 2 (factored: the second moment of a matrix as one row and
+one column).
+"""
 
 import functools
 import math
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from svp_jax.training.config import TrainConfig
+from svp_jax.training.moments import scale_by_adam_bfloat16
+
+B1, B2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,7 @@ class OptimizerSettings:
         decay: "constant" or "cosine" (to 0 at the run's end).
         clip_norm: largest global norm of the gradients.
         weight_decay: of AdamW, decoupled.
+        state: "float32", "bfloat16" or "factored".
     """
 
     learning_rate: float
@@ -26,11 +36,19 @@ class OptimizerSettings:
     decay: str
     clip_norm: float
     weight_decay: float
+    state: str = "float32"
 
     @classmethod
     def of(cls, config: TrainConfig, learning_rate: float) -> "OptimizerSettings":
         """What all three parts of a training run share, with the learning rate of one."""
-        return cls(learning_rate, config.warmup_steps, config.decay, config.clip_norm, config.weight_decay)
+        return cls(
+            learning_rate,
+            config.warmup_steps,
+            config.decay,
+            config.clip_norm,
+            config.weight_decay,
+            config.optimizer_state,
+        )
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step 0 <= `step` < `steps`."""
@@ -43,17 +61,19 @@ class OptimizerSettings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def make_optimizer(
-    clip_norm: float, weight_decay: float, multipliers: tuple[tuple[str, float], ...]
+    clip_norm: float, weight_decay: float, multipliers: tuple[tuple[str, float], ...], state: str = "float32"
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW (betas 0.9, 0.999, eps 1e-8) with clipping by the global norm and per-parameter rates.
 
-    Its `update` takes `learning_rate`, a traced scalar, and equal arguments give the same object: runs that differ in
-    rate or length share a compiled step.
+    Its `update` takes `learning_rate`, a traced scalar, and `key`, which rounds the moments where they are bfloat16.
+    Equal arguments give the same object: runs that differ in rate or length share a compiled step.
 
     Args:
         multipliers: (name, multiplier) of every parameter.
+        state: "float32", "bfloat16" or "factored", which is Adafactor's second moment (Shazeer and Stern,
+            arXiv 1804.04235) below a first moment in bfloat16.
     """
     rates = dict(multipliers)
 
@@ -65,7 +85,32 @@ def make_optimizer(
 
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
-        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        _moments(state),
         optax.add_decayed_weights(weight_decay),
         optax.GradientTransformationExtraArgs(init, scale),
     )
+
+
+def _moments(state: str) -> optax.GradientTransformation:
+    if state == "float32":
+        return optax.scale_by_adam(b1=B1, b2=B2, eps=EPSILON)
+    if state == "bfloat16":
+        return scale_by_adam_bfloat16(B1, B2, EPSILON)
+    return optax.chain(
+        optax.scale_by_factored_rms(
+            factored=True, decay_rate=0.8, step_offset=0, min_dim_size_to_factor=128, epsilon=1e-30
+        ),
+        # As in Adafactor: an update's root mean square is at most 1.
+        optax.clip_by_block_rms(1.0),
+        optax.ema(B1, debias=True, accumulator_dtype=jnp.bfloat16),
+    )
+
+
+def moving_average(ema: dict, trained: dict, decay: jax.Array) -> dict:
+    """The exponential moving average of the parameters, after one more step; `decay` as `ema_decay_at` gives it."""
+    return {name: decay * mean + (1 - decay) * trained[name] for name, mean in ema.items()}
+
+
+def ema_decay_at(decay: float, step: int) -> float:
+    """`decay`, less in a run's first steps, so that the start is soon forgotten: (1 + t) / (10 + t) at most."""
+    return min(decay, (1 + step) / (10 + step))

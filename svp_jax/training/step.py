@@ -1,56 +1,121 @@
-"""One training step: a pure function of parameters, optimizer state, batch and key."""
+"""One training step: a pure function of state, batch and numbers, compiled for the devices of a run."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from svp_jax.training.devices import AXIS
-from svp_jax.training.trainable import Flat, Structure, assemble
-
-LossOf = Callable[[dict, dict, jax.Array], jax.Array]
-"""(models, batch of b samples, keys [b]) -> loss; one key for each sample, so that the number of devices
-that share a global batch does not change its randomness."""
+from svp_jax.training.devices import Devices
+from svp_jax.training.gradients import Gradients, LossOf, Numbers
+from svp_jax.training.optimizer import moving_average
+from svp_jax.training.trainable import Flat, Structure
 
 
-@functools.lru_cache(maxsize=1)
+class TrainState(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+        trained: the trained parameters, float32.
+        optimizer: the optimizer's state.
+        ema: the moving average of `trained`; empty where none is kept.
+        finite: false once a loss or gradient was not finite: then nothing else changes any more.
+    """
+
+    trained: Flat
+    optimizer: optax.OptState
+    ema: Flat
+    finite: jax.Array
+
+
+def state_shapes(
+    trained: Flat, optimizer: optax.GradientTransformationExtraArgs, ema: bool, devices: Devices
+) -> TrainState:
+    """As `first_state`, shapes with shardings only."""
+
+    def shape(x) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.sharding_of(x.shape))
+
+    shapes = jax.tree.map(shape, dict(trained))
+    opt_state = jax.tree.map(shape, jax.eval_shape(optimizer.init, shapes))
+    return TrainState(shapes, opt_state, shapes if ema else {}, shape(np.array(True)))
+
+
+def first_state(
+    trained: Flat, optimizer: optax.GradientTransformationExtraArgs, ema: bool, devices: Devices
+) -> TrainState:
+    """The state before the first step, on `devices`; it shares no memory with `trained`."""
+    placed = devices.place(trained)
+    shardings = devices.shardings_of(jax.eval_shape(optimizer.init, placed))
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings)(placed)
+    return TrainState(placed, opt_state, devices.place(trained) if ema else {}, devices.place(np.array(True)))
+
+
+class TrainStep:
+    """The compiled step; call it with the batch in as many parts as gradients are accumulated over.
+
+    `step(state, frozen, parts, numbers)` returns (state, scalars) and donates the state; parts as in `Gradients`.
+    `scalars` holds the loss, the L2 norms of gradients, updates and trained parameters, averaged over the global batch, whether all is
+    finite, and `gradient_norms`, one for each parameter in the order of their names.
+    """
+
+    def __init__(self, gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs, devices: Devices):
+        self.gradients = gradients
+        self._update = jax.jit(functools.partial(_update, optimizer, devices), donate_argnums=(0,))
+
+    def __call__(
+        self, state: TrainState, frozen: Flat, parts: Sequence[dict], numbers: Numbers
+    ) -> tuple[TrainState, dict]:
+        loss, gradients = self.gradients(state.trained, frozen, parts, numbers)
+        return self._update(state, loss, gradients, numbers)
+
+
+@functools.lru_cache(maxsize=2)
 def make_train_step(
     loss_of: LossOf,
     structures: tuple[tuple[str, Structure], ...],
     optimizer: optax.GradientTransformationExtraArgs,
-) -> Callable:
-    """Builds the step for all local devices, or returns the last one where it is the same: compiling takes a minute.
+    devices: Devices,
+    remat: str = "none",
+) -> TrainStep:
+    """The step, or an earlier one where it is the same: compiling takes a minute.
 
     Args:
         structures: (name, structure) of every model.
-
-    Returns:
-        step(trained, opt_state, frozen, batch, sample_index, seed, step_number, learning_rate) ->
-        (trained, opt_state, scalars): the first three replicated, `batch` and `sample_index` [D, b] sharded, the
-        last three scalars, so that runs which differ in nothing else compile once. The first two arguments are
-        donated. `scalars` holds the loss and the L2 norms of gradients, updates and trained parameters, averaged
-        over the global batch.
+        remat: a policy of `svp_jax.training.remat`.
     """
+    return TrainStep(Gradients(loss_of, dict(structures), devices, remat), optimizer, devices)
 
-    def step(trained: Flat, opt_state, frozen: Flat, batch, sample_index, seed, step_number, learning_rate):
-        step_key = jax.random.fold_in(jax.random.key(seed), step_number)
-        keys = jax.vmap(lambda index: jax.random.fold_in(step_key, index))(sample_index)
 
-        def loss_fn(trained: Flat) -> jax.Array:
-            return loss_of(assemble(dict(structures), {**frozen, **trained}), batch, keys)
-
-        loss, gradients = jax.value_and_grad(loss_fn)(trained)
-        loss, gradients = jax.lax.pmean((loss, gradients), AXIS)
-        updates, opt_state = optimizer.update(gradients, opt_state, trained, learning_rate=learning_rate)
-        trained = optax.apply_updates(trained, updates)
-        scalars = {
-            "loss": loss,
-            "gradient_norm": optax.tree.norm(gradients),
-            "update_norm": optax.tree.norm(updates),
-            "parameter_norm": optax.tree.norm(trained),
-        }
-        return trained, opt_state, jax.tree.map(jnp.asarray, scalars)
-
-    return jax.pmap(step, axis_name=AXIS, in_axes=(0, 0, 0, 0, 0, None, None, None), donate_argnums=(0, 1))
+def _update(
+    optimizer: optax.GradientTransformationExtraArgs,
+    devices: Devices,
+    state: TrainState,
+    loss: jax.Array,
+    gradients: Flat,
+    numbers: Numbers,
+) -> tuple[TrainState, dict]:
+    norms = jnp.stack([jnp.sqrt(jnp.sum(jnp.square(gradients[name]))) for name in sorted(gradients)])
+    norm = jnp.sqrt(jnp.sum(jnp.square(norms)))
+    finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
+    # Rows of the batch fold small numbers into the step's key; this is none of them.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(numbers.seed), numbers.step), np.uint32(2**32 - 1))
+    updates, opt_state = optimizer.update(
+        gradients, state.optimizer, state.trained, learning_rate=numbers.learning_rate, key=key
+    )
+    trained = optax.apply_updates(state.trained, updates)
+    new = TrainState(trained, opt_state, moving_average(state.ema, trained, numbers.ema_decay), finite)
+    new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state._replace(finite=finite))
+    new = jax.lax.with_sharding_constraint(new, devices.shardings_of(new))
+    scalars = {
+        "loss": loss,
+        "gradient_norm": norm,
+        "update_norm": optax.tree.norm(updates),
+        "parameter_norm": optax.tree.norm(new.trained),
+        "finite": finite,
+        "gradient_norms": norms,
+    }
+    return new, scalars

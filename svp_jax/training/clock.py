@@ -1,0 +1,29 @@
+"""How long a stretch of training took, and how much of it the device waited for data."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+
+class Clock:
+    """Runs from its making, or from `restart`.
+
+    Attributes:
+        waited: seconds within `waiting`.
+    """
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        self._began, self.waited = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.waited += time.monotonic() - began

@@ -1,0 +1,105 @@
+"""How much memory a run needs on each device, what the devices have, and what to do where that is too little."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from svp_jax.errors import UserError
+from svp_jax.training.devices import Devices
+from svp_jax.training.settings import RunSettings
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes on one device: of the state, of frozen parameters, and of all else that a step needs while it runs."""
+
+    state: int
+    frozen: int
+    step: int
+
+    @classmethod
+    def before_steps(cls, state, trained, frozen, devices: Devices) -> "MemoryNeed":
+        """What is known before the step is compiled: it needs the gradients at least."""
+        state, trained, frozen = (bytes_on_device(tree, devices) for tree in (state, trained, frozen))
+        return cls(state, frozen, trained)
+
+    @property
+    def total(self) -> int:
+        return self.state + self.frozen + self.step
+
+    def __str__(self) -> str:
+        parts = f"state {_gib(self.state)}, frozen parameters {_gib(self.frozen)}, activations and gradients {_gib(self.step)}"
+        return f"{_gib(self.total)} ({parts})"
+
+
+def bytes_on_device(tree, devices: Devices) -> int:
+    """Of the arrays (or shapes) of `tree`, as they will lie on `devices`."""
+    total = 0
+    for x in jax.tree.leaves(tree):
+        total += int(np.prod(devices.sharding_of(x.shape).shard_shape(x.shape))) * np.dtype(x.dtype).itemsize
+    return total
+
+
+def need(state, trained, frozen, compiled: jax.stages.Compiled, devices: Devices) -> MemoryNeed:
+    """What is needed while `compiled` makes gradients, by the compiler's own account; the update needs less."""
+    state, trained, frozen = (bytes_on_device(tree, devices) for tree in (state, trained, frozen))
+    analysis = compiled.memory_analysis()
+    fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    rest = analysis.argument_size_in_bytes - trained - frozen
+    return MemoryNeed(state, frozen, rest + analysis.temp_size_in_bytes + fresh)
+
+
+def available(device: jax.Device) -> int:
+    """Bytes that `device` lets this process use; of the CPU, its part of the machine's memory that is free."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    # Linux: what can be taken without swapping.
+    text = Path("/proc/meminfo").read_text().split("MemAvailable:")[1]
+    return int(text.split()[0]) * 1024 // jax.local_device_count()
+
+
+def check_memory(name: str, found: MemoryNeed, devices: Devices, settings: RunSettings) -> str:
+    """One line that says what the run `name` needs and has.
+
+    Raises:
+        UserError: it is more than the devices have; names what would help, with the memory that it would leave.
+    """
+    device = devices.mesh.local_devices[0]
+    room = available(device)
+    line = f"{name}: memory on each of {devices.count} x {device.device_kind}: {found} of {_gib(room)}"
+    if found.total <= room:
+        return line
+    raise UserError(f"{line}: too much; {'; '.join(_remedies(found, room, devices, settings))}")
+
+
+def _remedies(found: MemoryNeed, room: int, devices: Devices, settings: RunSettings) -> Iterator[str]:
+    """Settings that make a run smaller, those first that cost least; what they leave is an estimate."""
+    accumulation = settings.accumulation
+    rows = settings.batch_size // devices.count // accumulation
+    # The parameters are a third of Adam's state; gradients are as large, however small a part of the batch is.
+    activations = max(found.step - found.state // 3, 0)
+    if settings.precision == "float32":
+        yield f"precision: bfloat16 (about {_gib(found.total - activations // 2 - found.frozen // 2)})"
+    if rows > 1:
+        fitting = [n for n in range(2, rows + 1) if rows % n == 0]
+        left = {n: found.total - activations + activations // n for n in fitting}
+        best = next((n for n in fitting if left[n] <= room), fitting[-1])
+        yield f"accumulation: {accumulation * best} (about {_gib(left[best])})"
+    if settings.remat != "full":
+        yield f"remat: {'light, or full' if settings.remat == 'none' else 'full'}"
+    if settings.optimizer.state == "float32":
+        yield f"optimizer_state: bfloat16 (about {_gib(found.total - found.state // 3)})"
+    if devices.count > 1 and not devices.shared_out:
+        spared = (found.state + found.frozen) * (devices.count - 1) // devices.count
+        yield f"parallel: fsdp (about {_gib(found.total - spared)})"
+    yield "trainable: locked; a smaller --size of the capture; or a device with more memory"
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.0f} MiB"
