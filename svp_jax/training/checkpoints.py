@@ -10,6 +10,7 @@ leaves has not.
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ FILE = "checkpoint.json"
 NONE, NONE_GOOD = -1, -2
 # Orbax numbers its saves for the whole process; two stages may train in two threads.
 _starting = threading.Lock()
+# It also logs a failed write as several tracebacks, hundreds of lines for what `_give_up` says in one.
+logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 
 class Checkpoints:
@@ -99,7 +102,7 @@ class Checkpoints:
         tensors = _by_name(state)
         content = {
             "step": step,
-            "about": about,
+            "about": json.loads(json.dumps(about)),
             "tensors": {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in tensors.items()},
         }
         try:
@@ -148,11 +151,13 @@ class Checkpoints:
     def _give_up(self, step: int, error: Exception) -> None:
         if jax.process_index() == 0:
             _remove_leftovers(self._folder)
+        # TensorStore names many files before the cause.
+        cause = " ".join(str(error).rsplit('": ', 1)[-1].split())[:200]
         older = "there is no older one" if self._newest is None else f"that of step {self._newest} stays"
         warnings.warn(
-            f"{self._folder}: the checkpoint of step {step} could not be written ({' '.join(str(error).split())[:200]}"
-            f"); {older}; {shutil.disk_usage(self._folder).free / 1e9:.1f} GB are free; training goes on",
-            stacklevel=3,
+            f"{self._folder}: the checkpoint of step {step} could not be written ({cause}); {older}; "
+            f"{shutil.disk_usage(self._folder).free / 1e9:.1f} GB are free; training goes on",
+            stacklevel=2,
         )
 
     def _find_newest(self) -> int:
@@ -185,26 +190,25 @@ def _about_differences(saved: dict, now: dict) -> list[str]:
     """In words, with dotted names."""
     saved, now = (
         {
-            jax.tree_util.keystr(path, simple=True, separator="."): value
+            jax.tree_util.keystr(path, simple=True, separator="."): repr(value)
             for path, value in jax.tree_util.tree_leaves_with_path(about, is_leaf=lambda value: value is None)
         }
         for about in (saved, json.loads(json.dumps(now)))
     )
-    return [
-        f"{name} {saved.get(name)!r}, not {now.get(name)!r}"
-        for name in dict.fromkeys((*now, *saved))
-        if saved.get(name) != now.get(name) or (name in saved) != (name in now)
-    ]
+    return _differences(saved, now)
 
 
 def _tensor_differences(saved: dict[str, list], like: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
     now = {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in like.items()}
+    saved, now = (
+        {f"the tensor {name}": f"{dtype}{shape}" for name, (shape, dtype) in tensors.items()} for tensors in (saved, now)
+    )
+    return _differences(saved, now)
 
-    def words(tensors, name):
-        return "none" if name not in tensors else "{1}{0}".format(*tensors[name])
 
+def _differences(saved: dict[str, str], now: dict[str, str]) -> list[str]:
     return [
-        f"the tensor {name} {words(saved, name)}, not {words(now, name)}"
+        f"{name} {saved.get(name, 'absent')}, not {now.get(name, 'absent')}"
         for name in dict.fromkeys((*now, *saved))
         if saved.get(name) != now.get(name)
     ]
