@@ -2,6 +2,7 @@
 
 python checkpoint_programs.py devices FOLDER            on 4 devices: saved and restored on 4, 2 and 1
 python checkpoint_programs.py forever FOLDER            saves until it is killed, printing what has been finished
+python checkpoint_programs.py full FOLDER               on a disk too small for the second of three saves
 python checkpoint_programs.py process FOLDER PORT NUMBER     one of two processes, 2 devices each
 """
 
@@ -115,6 +116,14 @@ def forever(folder: Path) -> None:
             print(checkpoints.wait(), flush=True)
 
 
+def full(folder: Path) -> None:
+    checkpoints, sharding, newest = Checkpoints(folder), devices_sharding(1), []
+    for step, width in ((1, 8), (2, 4096), (3, 8)):
+        checkpoints.save(step, state_at(step, sharding, kernel_shape=(128, width)), ABOUT)
+        newest.append(checkpoints.wait())
+    print("finished", *newest)
+
+
 def process(folder: Path, port: str, number: str) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(number))
@@ -136,4 +145,6 @@ def process(folder: Path, port: str, number: str) -> None:
 
 
 if __name__ == "__main__":
-    {"devices": devices, "forever": forever, "process": process}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    {"devices": devices, "forever": forever, "full": full, "process": process}[sys.argv[1]](
+        Path(sys.argv[2]), *sys.argv[3:]
+    )

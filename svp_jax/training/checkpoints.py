@@ -201,7 +201,8 @@ def _about_differences(saved: dict, now: dict) -> list[str]:
 def _tensor_differences(saved: dict[str, list], like: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
     now = {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in like.items()}
     saved, now = (
-        {f"the tensor {name}": f"{dtype}{shape}" for name, (shape, dtype) in tensors.items()} for tensors in (saved, now)
+        {f"the tensor {name}": f"{dtype}{shape}" for name, (shape, dtype) in tensors.items()}
+        for tensors in (saved, now)
     )
     return _differences(saved, now)
 
