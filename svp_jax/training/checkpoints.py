@@ -3,9 +3,9 @@
     FOLDER/<finished steps>/state/            as Orbax wrote it
     FOLDER/<finished steps>/checkpoint.json   step, `about`, the tensors' shapes and types, SHA-256 of state/
 
-A checkpoint lies in `<steps>.new` until it is complete and becomes one by that folder's renaming; it is renamed to
-`<steps>.old` before its files are removed. So whatever has a number for its name was complete once, and what a kill
-leaves has not.
+A checkpoint lies in `<steps>.<attempt>.new` until it is complete and becomes one by that folder's renaming; it is
+renamed to `<steps>.old` before its files are removed. So whatever has a number for its name was complete once, and
+what a kill leaves has none.
 """
 
 import contextlib
@@ -47,6 +47,7 @@ class Checkpoints:
         self._folder = Path(folder)
         self._newest: int | None = None  # Of those known to be what was saved.
         self._writer: threading.Thread | None = None
+        self._attempts = 0
         if jax.process_index() == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self._folder)
@@ -105,20 +106,21 @@ class Checkpoints:
             "about": json.loads(json.dumps(about)),
             "tensors": {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in tensors.items()},
         }
+        # Orbax may still be writing files of an attempt that it has given up, and leave a barrier not reached.
+        self._attempts += 1
+        new = self._folder / f"{step}.{self._attempts}.new"
+        processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=str(new))
         try:
             with _starting:
-                # A new one each time: nothing of a failed write, like a barrier not reached, outlives it.
-                processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=f"{self._folder}/{step}")
                 orbax = ocp.AsyncCheckpointer(
                     ocp.StandardCheckpointHandler(multiprocessing_options=processes), multiprocessing_options=processes
                 )
-                path = (self._folder / f"{step}.new" / "state").resolve()
-                orbax.save(path, args=ocp.args.StandardSave(tensors))
+                orbax.save((new / "state").resolve(), args=ocp.args.StandardSave(tensors))
         except (OSError, ValueError) as error:
-            # The library below reports a refused write as either.
+            # Orbax reports a refused write as either.
             self._give_up(step, error)
             return
-        self._writer = threading.Thread(target=self._finish, args=(orbax, step, content), name=f"checkpoint {step}")
+        self._writer = threading.Thread(target=self._finish, args=(orbax, new, content), name=f"checkpoint {step}")
         self._writer.start()
 
     def wait(self) -> int | None:
@@ -134,13 +136,14 @@ class Checkpoints:
             self._writer.join()
             self._writer = None
 
-    def _finish(self, orbax: ocp.AsyncCheckpointer, step: int, content: dict) -> None:
-        """In a thread of its own: waits for Orbax, then makes what it wrote a checkpoint."""
+    def _finish(self, orbax: ocp.AsyncCheckpointer, new: Path, content: dict) -> None:
+        """In a thread of its own: waits for Orbax, then makes `new`, where it writes, a checkpoint."""
+        step = content["step"]
         try:
             with contextlib.closing(orbax):
                 orbax.wait_until_finished()
             if jax.process_index() == 0:
-                _commit(self._folder, step, content)
+                _commit(new, content)
                 _remove_all_but(self._folder, {step, self._newest})
         except Exception as error:
             # Whatever it is would be lost with the thread.
@@ -239,17 +242,17 @@ def _damages(folder: Path) -> str:
     return ", ".join(f"{step}: {_damage(folder / str(step))}" for step in reversed(_steps(folder)))
 
 
-def _commit(folder: Path, step: int, content: dict) -> None:
-    """Makes `<step>.new`, to which Orbax has written, a checkpoint that survives a power cut."""
-    new = folder / f"{step}.new"
+def _commit(new: Path, content: dict) -> None:
+    """Makes `new`, to which Orbax has written, the checkpoint that `content` describes; it survives a power cut."""
     content = {**content, "state_sha256": sha256_folder(new / "state")}
     content[CHECKSUM] = checksum(content)
     (new / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for path in (*new.rglob("*"), new):
         _sync(path)
-    _move_away(folder / str(step))
-    new.rename(folder / str(step))
-    _sync(folder)
+    checkpoint = new.with_name(str(content["step"]))
+    _move_away(checkpoint)
+    new.rename(checkpoint)
+    _sync(checkpoint.parent)
 
 
 def _sync(path: Path) -> None:
@@ -270,15 +273,15 @@ def _move_away(checkpoint: Path) -> None:
 
 
 def _remove_all_but(folder: Path, keep: set) -> None:
+    """What cannot be removed is tried again after the next save."""
     with contextlib.suppress(OSError):
-        # What is left is tried again after the next save.
         for step in _steps(folder):
             if step not in keep:
                 _move_away(folder / str(step))
-    _remove_leftovers(folder)
+        _remove_leftovers(folder)
 
 
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir():
-        if re.fullmatch(r"\d+\.(new|old)", path.name):
+        if re.fullmatch(r"\d+(\.\d+\.new|\.old)", path.name):
             shutil.rmtree(path, ignore_errors=True)

@@ -241,7 +241,7 @@ def test_a_full_disk(tmp_path):
     assert re.search(
         r"step 2 could not be written \(.*No space left on device.*\); that of step 1 stays; 0.0 GB", errors
     )
-    assert "Traceback" not in errors
+    assert "ERROR:absl" not in errors
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("RESOURCE_EXHAUSTED")])
@@ -287,7 +287,7 @@ def test_dying_before_any_change_of_the_folder(one, two_saved, tmp_path, monkeyp
                 if left == 0:
                     ends[-1] = name
                 if left <= 0:
-                    if name == "rmtree":
+                    if name == "rmtree" and args[0].exists():
                         data_file(args[0]).unlink()
                     raise SystemExit
                 return change(*args, **kwargs)
@@ -310,7 +310,7 @@ def test_dying_before_any_change_of_the_folder(one, two_saved, tmp_path, monkeyp
 
 
 def test_leftovers_are_removed_and_nothing_else(one, folder):
-    for name in ("3.new", "1.old"):
+    for name in ("3.1.new", "1.old"):
         shutil.copytree(folder / "1", folder / name)
     (folder / "notes.txt").write_text("mine")
     Checkpoints(folder)
