@@ -80,7 +80,8 @@ def face_tracker(model: Path | None = None) -> Iterator[FaceTracker]:
     from mediapipe.tasks.python.vision import RunningMode
 
     # Two faces, so that a second person is noticed. It also turns off MediaPipe's own smoothing, which lags.
-    with _open_landmarker(model, RunningMode.VIDEO, num_faces=2) as landmarker:
+    path = find_model(LANDMARKER, model, "--face-landmarker")
+    with contextlib.closing(_landmarker(path, RunningMode.VIDEO, num_faces=2, shapes=True)) as landmarker:
         yield FaceTracker(landmarker)
 
 
@@ -100,8 +101,8 @@ def find_landmarks(images: Iterable[np.ndarray], model: Path | None = None) -> l
     import mediapipe
     from mediapipe.tasks.python.vision import RunningMode
 
-    found = []
-    with _open_landmarker(model, RunningMode.IMAGE, num_faces=1) as landmarker:
+    path, found = find_model(LANDMARKER, model, "--face-landmarker"), []
+    with contextlib.closing(_landmarker(path, RunningMode.IMAGE, num_faces=1, shapes=False)) as landmarker:
         for image in images:
             height, width = image.shape[:2]
             scale = max(1.0, STILL_SIZE / min(height, width))
@@ -112,27 +113,23 @@ def find_landmarks(images: Iterable[np.ndarray], model: Path | None = None) -> l
     return found
 
 
-@contextlib.contextmanager
-def _open_landmarker(model: Path | None, mode, num_faces: int):
-    """MediaPipe's own FaceLandmarker, closed at the end."""
+def _landmarker(path: Path, mode, num_faces: int, shapes: bool):
+    """MediaPipe's own FaceLandmarker, to be closed; with `shapes` it gives blendshapes and pose too."""
     from mediapipe.tasks.python import BaseOptions
     from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions
 
-    path = find_model(LANDMARKER, model, "--face-landmarker")
     options = FaceLandmarkerOptions(
         BaseOptions(model_asset_path=str(path)),
         running_mode=mode,
         num_faces=num_faces,
-        output_face_blendshapes=True,
-        output_facial_transformation_matrixes=True,
+        output_face_blendshapes=shapes,
+        output_facial_transformation_matrixes=shapes,
     )
     try:
-        landmarker = FaceLandmarker.create_from_options(options)
+        return FaceLandmarker.create_from_options(options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a usable face landmarker model ({reason}); download it again") from None
-    with contextlib.closing(landmarker):
-        yield landmarker
 
 
 def _in_pixels(points, width: int, height: int) -> np.ndarray:
