@@ -96,22 +96,24 @@ def read_description(path: Path) -> ParserDescription:
     return ParserDescription(path, **fields)
 
 
+def default_parser() -> str:
+    """The first that is there: the shipped description's model, MediaPipe's segmenter, "landmarks"."""
+    if look_up_model(yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["model"]):
+        return str(SHIPPED)
+    return str(look_up_model(SEGMENTER) or "landmarks")
+
+
 @contextlib.contextmanager
 def open_parser(choice: str | None) -> Iterator[tuple[str, Parser | None, tuple[Path, ...]]]:
     """Gives (name, parser, its files) for the user's choice; None instead of a parser means landmarks only.
 
     Args:
-        choice: a .yaml description, a .tflite segmenter, "landmarks", or None for the first that is there:
-            the shipped description's model, MediaPipe's segmenter, landmarks.
+        choice: a .yaml description, a .tflite segmenter, "landmarks", or None for `default_parser`.
 
     Raises:
         UserError: the file is missing or cannot be used.
     """
-    if choice is None:
-        if look_up_model(yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["model"]):
-            choice = str(SHIPPED)
-        else:
-            choice = str(look_up_model(SEGMENTER) or "landmarks")
+    choice = default_parser() if choice is None else choice
     suffix = Path(choice).suffix.lower()
     if choice == "landmarks":
         yield "landmarks", None, ()

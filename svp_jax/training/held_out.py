@@ -1,10 +1,12 @@
-"""The frames that previews and round trips show."""
+"""The frames that previews and round trips show, and that scores are of."""
 
 import numpy as np
 
 from svp_jax.capture.capture import Capture
 
 PREVIEW_FRAMES = 4
+# Of previews; a multiple of the above.
+SCORED_FRAMES = 8
 
 
 def held_out_split(capture: Capture) -> str:
@@ -20,3 +22,9 @@ def held_out(capture: Capture) -> np.ndarray:
 def spread(indices: np.ndarray, count: int) -> np.ndarray:
     """`count` of `indices`, evenly spread."""
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+
+
+def scored_frames(capture: Capture) -> np.ndarray:
+    """`SCORED_FRAMES` held-out frames, evenly spread; `PREVIEW_FRAMES` where there are fewer."""
+    indices = held_out(capture)
+    return spread(indices, SCORED_FRAMES if len(indices) >= SCORED_FRAMES else PREVIEW_FRAMES)

@@ -1,23 +1,18 @@
-"""One stage of training: its samples, its loss and its previews."""
+"""One stage of training: its samples and its loss."""
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from svp_jax.capture.capture import Capture
-from svp_jax.capture.images import write_sheet
-from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
+from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlled
-from svp_jax.models.vae import to_uint8
 from svp_jax.training.batches import batch_indices, batch_rng
 from svp_jax.training.step import LossOf
-from svp_jax.training.views import Views, read_targets, stage_condition
+from svp_jax.training.views import Views
 
 
 @dataclass(frozen=True)
@@ -104,56 +99,3 @@ def stage_loss(
         return loss(schedule, prediction, clean, noise, timesteps, min_snr_gamma)
 
     return loss_of
-
-
-class StagePreview:
-    """Writes `preview_STEP.png`: target, condition and sample of a few fixed frames, from the same noise.
-
-    Args:
-        folder: where the pictures go.
-        indices: int [n], the frames shown.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        capture: Capture,
-        stage: str,
-        indices: np.ndarray,
-        vae: nnx.Module,
-        schedule: Schedule,
-        text: np.ndarray,
-        window: int,
-        seed: int,
-    ):
-        self.folder = folder
-        self.target = read_targets(capture, stage)(indices)
-        self.condition = stage_condition(capture, stage, indices, window)
-        self.vae, self.schedule = vae, schedule
-        self.text = np.broadcast_to(text, (len(indices), *text.shape))
-        self.key = jax.random.key(seed)
-
-    def __call__(self, step: int, models: dict[str, nnx.Module]) -> None:
-        graph, parameters = nnx.split((models["controlnet"], models["unet"], self.vae))
-        images = _sample(graph, parameters, self.schedule, self.text, self.condition, self.key)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # The first three channels of a condition are a picture in both stages.
-        rows = (self.target, self.condition[..., :3], np.asarray(images))
-        write_sheet(self.folder / f"preview_{step:06d}.png", rows)
-
-
-@functools.partial(jax.jit, static_argnames="graph")
-def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
-    """Independent frames uint8 [n, S, S, 3] by plain DDIM."""
-    controlnet, unet, vae = nnx.merge(graph, parameters)
-
-    def predict(latent, timestep, _):
-        return controlled(unet, controlnet, latent, timestep, text, condition)
-
-    count, height, width = condition.shape[:3]
-    noise = jax.random.normal(
-        key, (1, 1, height // vae.config.factor, width // vae.config.factor, unet.config.in_channels)
-    )
-    noise = jnp.broadcast_to(noise, (1, count, *noise.shape[2:]))
-    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
-    return to_uint8(vae.decode(latents[0] / vae.config.scaling_factor))

@@ -22,12 +22,12 @@ from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
-from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, spread
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.preview import StagePreview
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
-from svp_jax.training.stage import StagePreview, StageSamples, stage_loss
+from svp_jax.training.stage import StageSamples, stage_loss
 from svp_jax.training.trainable import stage_rules
 from svp_jax.training.vae_tuning import person_vae
 from svp_jax.training.views import MOVED_PROMPT, Views, training_views
@@ -229,7 +229,6 @@ def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainCon
             notes,
             views.capture,
             name,
-            spread(held_out(views.capture), PREVIEW_FRAMES),
             vae,
             Schedule.from_config(base.scheduler_config, config.preview_steps),
             text,

@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
-from svp_jax.face.tracking import Face, PersonFollower, face_tracker, pose_angles
+from svp_jax.face.tracking import Face, PersonFollower, face_tracker, find_landmarks, pose_angles
 
 
 def face_at(x: float, y: float, width: float) -> Face:
@@ -74,6 +75,21 @@ def test_real_tracking_agrees_with_the_documented_measurements(shared):
     depth = face.landmarks[:, 2]
     assert depth[4] < depth[234] and depth[4] < depth[454]
     assert 0.2 < np.ptp(depth) / np.ptp(face.landmarks[:, 0]) < 1.5
+
+
+def test_still_pictures_are_tracked_each_by_itself(shared, real_face):
+    image, landmarks = real_face
+    model = shared / "models" / "face_landmarker.task"
+    small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA)
+    found = find_landmarks([image, np.zeros_like(image), small, image], model)
+    assert found[1] is None
+    assert found[0].shape == (478, 3) and found[0].dtype == np.float32
+    np.testing.assert_array_equal(found[0], found[3])
+    eyes = np.linalg.norm(landmarks[33, :2] - landmarks[263, :2])
+    for points, scale in ((found[0], 1), (found[2], 4)):
+        # In pixels of the picture given; the other was tracked in a video.
+        distance = np.linalg.norm(points[:, :2] * scale - landmarks[:, :2], axis=1).mean() / eyes
+        assert distance < 0.02, distance
 
 
 def test_missing_model_says_what_to_download(tmp_path, monkeypatch):

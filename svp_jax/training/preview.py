@@ -1,0 +1,81 @@
+"""What a stage makes of a few held-out frames while it trains: a picture, and how well it follows the condition."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from svp_jax.capture.capture import Capture
+from svp_jax.capture.images import write_sheet
+from svp_jax.diffusion import Schedule, TemporalWeights, sample_sequence
+from svp_jax.models.controlnet import controlled
+from svp_jax.models.vae import to_uint8
+from svp_jax.training.following import Scores, following
+from svp_jax.training.held_out import PREVIEW_FRAMES, scored_frames
+from svp_jax.training.views import read_targets, stage_condition
+
+
+class StagePreview:
+    """Samples some held-out frames, always the same and from the same noise.
+
+    Args:
+        folder: where the pictures go.
+        text: features [T, D] of the prompt.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        capture: Capture,
+        stage: str,
+        vae: nnx.Module,
+        schedule: Schedule,
+        text: np.ndarray,
+        window: int,
+        seed: int,
+    ):
+        self.folder = folder
+        indices = scored_frames(capture)
+        self.target = read_targets(capture, stage)(indices)
+        self.condition = stage_condition(capture, stage, indices, window)
+        self.vae, self.schedule = vae, schedule
+        self.text = np.broadcast_to(text, (PREVIEW_FRAMES, *text.shape))
+        self.key = jax.random.key(seed)
+        self.score = following(capture, stage, self.target)
+
+    def path(self, step: int) -> Path:
+        """Of the picture after `step` finished steps."""
+        return self.folder / f"preview_{step:06d}.png"
+
+    def __call__(self, step: int, models: dict[str, nnx.Module]) -> Scores:
+        """Writes the picture (target, condition and sample of some of the frames) and returns the scores of all."""
+        graph, parameters = nnx.split((models["controlnet"], models["unet"], self.vae))
+        # In parts of one size: that is compiled once, and more frames need no more memory.
+        parts = np.split(self.condition, len(self.condition) // PREVIEW_FRAMES)
+        samples = [_sample(graph, parameters, self.schedule, self.text, part, self.key) for part in parts]
+        images = np.concatenate([np.asarray(part) for part in samples])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shown = slice(None, None, len(images) // PREVIEW_FRAMES)
+        # The first three channels of a condition are a picture in both stages.
+        write_sheet(self.path(step), (rows[shown] for rows in (self.target, self.condition[..., :3], images)))
+        return self.score(images)
+
+
+@functools.partial(jax.jit, static_argnames="graph")
+def _sample(graph, parameters, schedule, text, condition, key) -> jax.Array:
+    """Independent frames uint8 [n, S, S, 3] by plain DDIM, all from the same noise."""
+    controlnet, unet, vae = nnx.merge(graph, parameters)
+
+    def predict(latent, timestep, _):
+        return controlled(unet, controlnet, latent, timestep, text, condition)
+
+    count, height, width = condition.shape[:3]
+    noise = jax.random.normal(
+        key, (1, 1, height // vae.config.factor, width // vae.config.factor, unet.config.in_channels)
+    )
+    noise = jnp.broadcast_to(noise, (1, count, *noise.shape[2:]))
+    latents, _ = sample_sequence(predict, schedule, noise, None, TemporalWeights.plain())
+    return to_uint8(vae.decode(latents[0] / vae.config.scaling_factor))
