@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from svp_jax.errors import UserError
 from svp_jax.training.checkpoints import TrainingState
 from svp_jax.training.devices import check_batch, first, replicate, shard
+from svp_jax.training.loader import Samples, batches
 from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
 from svp_jax.training.step import LossOf, make_train_step
 from svp_jax.training.trainable import Rules, assemble, divide, flatten, table
@@ -29,7 +29,7 @@ def fit(
     models: Mapping[str, nnx.Module],
     rules: Rules,
     loss_of: LossOf,
-    batch_of: Callable[[int], dict[str, np.ndarray]],
+    samples: Samples,
     folder: Path,
     *,
     steps: int,
@@ -39,6 +39,7 @@ def fit(
     save_every: int,
     preview_every: int,
     preview: Callable[[int, dict[str, nnx.Module]], None],
+    loader_processes: int = 0,
 ) -> dict[str, nnx.Module]:
     """Trains `models` for `steps` steps and returns them; goes on from the newest checkpoint in `folder`.
 
@@ -46,9 +47,10 @@ def fit(
         name: of this run, in the progress bar and in messages.
         models: by name; `rules` speak of "name/path/of/parameter".
         loss_of: see `svp_jax.training.step`.
-        batch_of: global batch number -> arrays with leading axis `batch_size`; called from a thread.
+        samples: see `svp_jax.training.loader`.
         folder: holds `log.jsonl` and `checkpoints/`.
         preview: called with (finished steps, models) at step 0, every `preview_every` and at the end.
+        loader_processes: that make batches; 0: threads.
 
     Raises:
         UserError: the loss is not finite, or the batch does not divide over the devices.
@@ -81,14 +83,12 @@ def fit(
     with (
         contextlib.closing(checkpoints),
         open(folder / "log.jsonl", "a", encoding="utf-8") as log,
-        ThreadPoolExecutor(1) as loader,
+        batches(samples, np.arange(batch_size), start, loader_processes) as coming,
         tqdm(total=steps, initial=start, desc=name, unit="step", file=sys.stderr, mininterval=2.0) as progress,
     ):
         began, losses = time.monotonic(), []
-        coming = loader.submit(batch_of, start)
         for step in range(start, steps):
-            batch = shard(coming.result())
-            coming = loader.submit(batch_of, step + 1)
+            batch = shard(next(coming))
             rate = np.float32(settings.learning_rate_at(step, steps))
             trained, opt_state, scalars = step_fn(
                 trained, opt_state, frozen, batch, sample_index, np.uint32(seed), np.uint32(step), rate

@@ -9,32 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, add_noise, loss, sample_sequence
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlled
 from svp_jax.models.vae import to_uint8
-from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.batches import batch_indices, sample_rng
+from svp_jax.training.latents import Latents
 from svp_jax.training.step import LossOf
-from svp_jax.training.views import Views, read_targets, stage_condition
+from svp_jax.training.views import Views
 
 
 @dataclass(frozen=True)
 class StageSamples:
-    """The training samples of one stage; called with a step it gives the global batch of that step.
+    """The training samples of one stage; called with a step and rows it gives these rows of that step's global batch.
 
     Attributes:
-        mean, std: the unscaled posterior of the views' targets, float32 [n, h, w, c].
-        text, moved_text, no_text: features [T, D] of the prompt, of the prompt of moved copies and of the empty one.
+        latents: of the views' targets.
+        text, copy_text, no_text: features [T, D] of the prompt, of the prompt of copies and of the empty one.
     """
 
     views: Views
     stage: str
-    mean: np.ndarray
-    std: np.ndarray
+    latents: Latents
     text: np.ndarray
-    moved_text: np.ndarray
+    copy_text: np.ndarray
     no_text: np.ndarray
     window: int
     degrade: bool
@@ -42,17 +41,18 @@ class StageSamples:
     batch_size: int
     seed: int
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """mean, std [B, h, w, c], condition uint8 [B, S, S, C], text [B, T, D]."""
-        chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)
-        rng = batch_rng(self.seed, step)
-        empty = rng.random(self.batch_size) < self.prompt_dropout
-        moved = self.views.moved(chosen)
+    def __call__(self, step: int, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
+        """mean, std [b, h, w, c], condition uint8 [b, S, S, C], text [b, T, D] of b rows in 0 .. batch_size - 1."""
+        chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)[rows]
+        rngs = [sample_rng(self.seed, step, int(row)) for row in np.arange(self.batch_size)[rows]]
+        empty = np.array([rng.random() < self.prompt_dropout for rng in rngs])
+        copied = self.views.changed(chosen)
+        mean, std = self.latents.read(chosen)
         return {
-            "mean": self.mean[chosen],
-            "std": self.std[chosen],
-            "condition": self.views.condition(self.stage, chosen, self.window, rng if self.degrade else None),
-            "text": np.select([empty[:, None, None], moved[:, None, None]], [self.no_text, self.moved_text], self.text),
+            "mean": mean,
+            "std": std,
+            "condition": self.views.condition(self.stage, chosen, self.window, rngs if self.degrade else None),
+            "text": np.select([empty[:, None, None], copied[:, None, None]], [self.no_text, self.copy_text], self.text),
         }
 
 
@@ -111,15 +111,14 @@ class StagePreview:
 
     Args:
         folder: where the pictures go.
-        indices: int [n], the frames shown.
+        views: the frames shown.
     """
 
     def __init__(
         self,
         folder: Path,
-        capture: Capture,
+        views: Views,
         stage: str,
-        indices: np.ndarray,
         vae: nnx.Module,
         schedule: Schedule,
         text: np.ndarray,
@@ -127,10 +126,11 @@ class StagePreview:
         seed: int,
     ):
         self.folder = folder
-        self.target = read_targets(capture, stage)(indices)
-        self.condition = stage_condition(capture, stage, indices, window)
+        numbers = np.arange(len(views))
+        self.target = views.targets(stage, numbers)
+        self.condition = views.condition(stage, numbers, window)
         self.vae, self.schedule = vae, schedule
-        self.text = np.broadcast_to(text, (len(indices), *text.shape))
+        self.text = np.broadcast_to(text, (len(views), *text.shape))
         self.key = jax.random.key(seed)
 
     def __call__(self, step: int, models: dict[str, nnx.Module]) -> None:

@@ -1,9 +1,10 @@
-"""`svp train`: from a capture and a base to an avatar."""
+"""`svp train`: from captures and a base to an avatar."""
 
 import dataclasses
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import jax
 import numpy as np
 from flax import nnx
 
-from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.capture.capture import Capture
 from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
-from svp_jax.face.labels import LABELS, decode
 from svp_jax.manifest import FACE, RUN, check_output, staged_folder, write_manifest
 from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
 from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
+from svp_jax.training.captures import describe, labels_of, open_captures
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import check_batch
 from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, spread
@@ -30,16 +31,14 @@ from svp_jax.training.run import avatar_without, check_same_run, check_same_sett
 from svp_jax.training.stage import StagePreview, StageSamples, stage_loss
 from svp_jax.training.trainable import stage_rules
 from svp_jax.training.vae_tuning import person_vae
-from svp_jax.training.views import MOVED_PROMPT, Views, training_views
+from svp_jax.training.views import COPY_PROMPT, Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, base_name, encode_prompts, load_base
 from svp_jax.weights.folder import save_model
 
-MIN_FRAMES = 8
-
 
 def train(
-    capture_folder: Path,
+    captures: Path | Sequence[Path],
     base: str,
     out: Path,
     config: TrainConfig,
@@ -49,7 +48,8 @@ def train(
     """Trains an avatar; an interrupted run goes on where it stopped when it is called again.
 
     Args:
-        capture_folder: a finished capture.
+        captures: the folder of a finished capture, or of several of one person; the face that others move is the
+            first one's.
         base: "tiny" or a folder in the diffusers layout.
         out: the avatar's folder; until it is finished, everything lies in `OUT.partial`.
         stage: "outlines", "details" or "both". One that a finished avatar `out` of the same base, capture and settings
@@ -63,23 +63,12 @@ def train(
     joined = None if force else avatar_without(Path(out), names)
     force = force or joined is not None
     check_output(out, "avatar", force)
-    capture = open_capture(capture_folder)
-    if len(capture.train_indices) < MIN_FRAMES:
-        raise UserError(
-            f"{capture_folder} has {len(capture.train_indices)} frames with a face to train on; "
-            f"at least {MIN_FRAMES} are needed, some hundreds are advised"
-        )
+    captures = open_captures([captures] if isinstance(captures, str | Path) else captures)
     opened = load_base(base)
     _check_before_start(opened, config, names)
     run = {
         "base": {"path": base_name(base), "sha256": opened.sha256},
-        "capture": {
-            "path": str(Path(capture_folder).resolve()),
-            "manifest_sha256": capture.manifest["manifest_sha256"],
-            "size": capture.size,
-            "face_model": capture.manifest["face_model"],
-            "parser": capture.manifest["parser"],
-        },
+        "captures": [describe(capture) for capture in captures],
         "stages": list(STAGES if joined else names),
         "config": dataclasses.asdict(config),
     }
@@ -95,15 +84,15 @@ def train(
         if opened.description:
             print(f"base: {opened.description}", file=sys.stderr)
         print(f"prompt: {config.prompt}", file=sys.stderr)
-        views = training_views(capture, config.moved_copies, config.seed)
+        views = training_views(captures, config.copies, config.seed)
         vae, ceiling = person_vae(views, opened, config, folder)
         for name in names:
             if not (folder / name / "controlnet" / "config.json").exists():
                 _train_stage(name, views, opened, vae, config, folder)
         shutil.rmtree(folder / "work", ignore_errors=True)
-        if (capture.folder / FACE).is_file():
-            shutil.copy(capture.folder / FACE, folder / FACE)
-        body = _manifest(run, config, capture, ceiling) | {"files": part_hashes(folder)}
+        if (captures[0].folder / FACE).is_file():
+            shutil.copy(captures[0].folder / FACE, folder / FACE)
+        body = _manifest(run, config, captures, ceiling) | {"files": part_hashes(folder)}
         write_manifest(folder, "avatar", body)
     # Only now: without it an unfinished folder could not go on.
     (Path(out) / RUN).unlink()
@@ -137,17 +126,17 @@ def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...])
 
 
 def _prompts(config: TrainConfig) -> list[str]:
-    """Of the person's own frames, of their moved copies, and none."""
-    return [config.prompt, config.prompt + MOVED_PROMPT if config.moved_copies else config.prompt, ""]
+    """Of the person's own frames, of their copies, and none."""
+    return [config.prompt, config.prompt + COPY_PROMPT if config.copies.per_frame else config.prompt, ""]
 
 
-def _manifest(run: dict, config: TrainConfig, capture: Capture, ceiling: dict) -> dict:
+def _manifest(run: dict, config: TrainConfig, captures: Sequence[Capture], ceiling: dict) -> dict:
     return {
         **run,
         "prompt": config.prompt,
         "stages": {name: dataclasses.asdict(getattr(config, name)) for name in run["stages"]},
         "condition": condition_spec(config.window),
-        "labels": _labels(capture),
+        "labels": labels_of(captures),
         "temporal": {
             "current": config.temporal_current,
             "previous": config.temporal_previous,
@@ -157,14 +146,6 @@ def _manifest(run: dict, config: TrainConfig, capture: Capture, ceiling: dict) -
         "vae_tuned": config.vae.trainable != "none",
         "vae_round_trip": ceiling,
     }
-
-
-def _labels(capture: Capture) -> list[str]:
-    """The labels that the training frames' parsing maps have: Stage I may make no others."""
-    present = np.zeros(len(LABELS), bool)
-    for index in capture.train_indices:
-        present[np.unique(decode(capture.parsing([index])))] = True
-    return [name for name, there in zip(LABELS, present, strict=True) if there]
 
 
 def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
@@ -185,17 +166,16 @@ def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainCon
     stage = getattr(config, name)
     work, notes = folder / "work" / name, folder / "training" / name
     work.mkdir(parents=True, exist_ok=True)
-    mean, std = cached_latents(
-        work / "latents.npz", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
+    latents = cached_latents(
+        work / "latents", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
     )
-    text, moved_text, no_text = np.asarray(encode_prompts(base, _prompts(config)))
+    text, copy_text, no_text = np.asarray(encode_prompts(base, _prompts(config)))
     samples = StageSamples(
         views,
         name,
-        mean,
-        std,
+        latents,
         text,
-        moved_text,
+        copy_text,
         no_text,
         config.window,
         config.degrade_parsing and name == "details",
@@ -227,15 +207,15 @@ def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainCon
         preview_every=config.preview_every,
         preview=StagePreview(
             notes,
-            views.capture,
+            spread(held_out(views.captures), PREVIEW_FRAMES),
             name,
-            spread(held_out(views.capture), PREVIEW_FRAMES),
             vae,
             Schedule.from_config(base.scheduler_config, config.preview_steps),
             text,
             config.window,
             config.seed,
         ),
+        loader_processes=config.loader_processes,
     )
     notes.mkdir(parents=True, exist_ok=True)
     shutil.copy(work / "log.jsonl", notes / "log.jsonl")

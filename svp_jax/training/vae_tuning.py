@@ -4,12 +4,12 @@ import itertools
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from flax import nnx
 
-from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import write_sheet
 from svp_jax.manifest import write_json
 from svp_jax.metrics.image import psnr
@@ -42,9 +42,8 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
     if report_path.exists():
         vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
         return vae, json.loads(report_path.read_text())
-    capture, indices = views.capture, held_out(views.capture)
-    split = held_out_split(capture)
-    report = {"split": split, "frames": len(indices), "base_psnr": _round_trip(base.vae, capture, indices)}
+    split, shown = held_out_split(views.captures), held_out(views.captures)
+    report = {"split": split, "frames": len(shown), "base_psnr": _round_trip(base.vae, shown)}
     vae = base.vae
     report_path.parent.mkdir(parents=True, exist_ok=True)
     if tuning.trainable != "none":
@@ -63,11 +62,12 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
             save_every=config.save_every,
             preview_every=config.preview_every,
             preview=lambda step, models: _preview_vae(
-                report_path.parent / f"preview_{step:06d}.png", models["vae"], capture
+                report_path.parent / f"preview_{step:06d}.png", models["vae"], spread(shown, PREVIEW_FRAMES)
             ),
+            loader_processes=config.loader_processes,
         )["vae"]
         save_model(vae, tuned_path)
-        report["tuned_psnr"] = _round_trip(vae, capture, indices)
+        report["tuned_psnr"] = _round_trip(vae, shown)
         shutil.copy(work / "log.jsonl", report_path.parent / "log.jsonl")
     print(f"vae: round trip of the {split} frames, PSNR in dB: {report}", file=sys.stderr)
     # Its report is what says that the pass is finished.
@@ -76,17 +76,18 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
     return vae, report
 
 
-def _round_trip(vae: VAE, capture: Capture, indices: np.ndarray) -> float:
+def _round_trip(vae: VAE, shown: Views) -> float:
     """Mean PSNR (dB) of frames encoded and decoded: what no avatar with this VAE can exceed by much."""
     # A batch of frames in memory at a time.
-    frames, again = itertools.tee(capture.frames([index])[0] for index in indices)
+    frames, again = itertools.tee(shown.targets("details", [number])[0] for number in range(len(shown)))
     return float(np.mean([psnr(a / 255.0, b / 255.0) for a, b in zip(round_trips(vae, frames), again, strict=True)]))
 
 
-def _preview_vae(path: Path, vae: nnx.Module, capture: Capture) -> None:
+def _preview_vae(path: Path, vae: nnx.Module, shown: Views) -> None:
     """A few held-out frames and parsing maps, each row followed by its round trip."""
-    indices = spread(held_out(capture), PREVIEW_FRAMES)
+    numbers = np.arange(len(shown))
     rows = []
-    for read in (capture.frames, capture.parsing):
-        rows += [read(indices), decode_images(vae, encode_images(vae, read, indices)[0])]
+    for stage in ("details", "outlines"):
+        read = partial(shown.targets, stage)
+        rows += [read(numbers), decode_images(vae, encode_images(vae, read, numbers)[0])]
     write_sheet(path, rows)

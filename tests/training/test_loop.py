@@ -25,8 +25,8 @@ def squared_error(models, batch, keys):
     return jnp.square(models["line"](batch["x"]) - batch["y"] + 1e-3 * noise).mean()
 
 
-def batch_of(step: int) -> dict[str, np.ndarray]:
-    x = np.random.default_rng(step).standard_normal((4, 2)).astype(np.float32)
+def samples(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(step).standard_normal((4, 2)).astype(np.float32)[rows]
     return {"x": x, "y": x @ np.float32([[2.0], [-1.0]]) + 3}
 
 
@@ -41,12 +41,12 @@ def run(folder, **changes) -> dict[str, nnx.Module]:
         "preview": lambda step, models: None,
         "rules": ((r"line/.*", 1.0),),
         "loss_of": squared_error,
-        "batch_of": batch_of,
+        "samples": samples,
         **changes,
     }
-    rules, loss_of, batches = (settings.pop(name) for name in ("rules", "loss_of", "batch_of"))
+    rules, loss_of, made = (settings.pop(name) for name in ("rules", "loss_of", "samples"))
     line = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-    return fit("toy", {"line": line}, rules, loss_of, batches, folder, **settings)
+    return fit("toy", {"line": line}, rules, loss_of, made, folder, **settings)
 
 
 def log(folder) -> list[dict]:
