@@ -27,8 +27,8 @@ _FAINT = 0.1  # The highest score of a channel that its clip hardly shows.
 def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions) -> Driver:
     """The driver at `path`.
 
-    A capture that the avatar was trained on drives it as it is, another one by its motion relative to each person's neutral face;
-    `options.motion` decides otherwise. Files always move the avatar's own face.
+    A capture that the avatar was trained on drives it as it is, another one by its motion relative to each person's
+    neutral face; `options.motion` decides otherwise. Files always move the avatar's own face.
 
     Args:
         avatar: its folder, with `face.npz` of the first capture it was trained on. manifest: avatar.json.
