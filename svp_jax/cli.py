@@ -28,7 +28,7 @@ def _optional(kind: type, name: str, default: str) -> object:
 
 
 def train(
-    capture: _path("CAPTURE"),
+    captures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CAPTURE [CAPTURE ...]")],
     base: str,
     out: Path,
     config: _optional(Path, "PATH", "the values of TrainConfig") = None,
@@ -36,16 +36,16 @@ def train(
     steps: _optional(int, "INT", "the config's") = None,
     save_every: _optional(int, "INT", "the config's") = None,
     batch_size: _optional(int, "INT", "the config's") = None,
-    prompt: _optional(str, "TEXT", "the capture's, else the config's") = None,
+    prompt: _optional(str, "TEXT", "the first capture's, else the config's") = None,
     seed: _optional(int, "INT", "the config's") = None,
     force: bool = False,
 ) -> None:
-    """Trains an avatar on a capture; an interrupted run goes on when it is called again.
+    """Trains an avatar on one or more captures of a person; an interrupted run goes on when it is called again.
 
     While it runs, OUT.partial/training/ holds the previews and OUT.partial/work/ the logs.
 
     Args:
-        capture: folder made by `svp prepare`.
+        captures: folders made by `svp prepare` with the same settings; the first one's face is what scripts move.
         out: folder of the avatar.
         base: Stable Diffusion, as a folder in the diffusers layout or as a single file; or "tiny", the embedded one.
         config: a preset such as configs/sd15.yaml. The flags below override it.
@@ -62,8 +62,8 @@ def train(
     from svp_jax.training.train import train as run
 
     settings = load_config(config) if config else TrainConfig()
-    if prompt is None:
-        prompt = read_manifest(capture, "capture").get("prompt")
+    if prompt is None and captures:
+        prompt = read_manifest(captures[0], "capture").get("prompt")
     given = {"save_every": save_every, "batch_size": batch_size, "prompt": prompt, "seed": seed}
     settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
     if steps is not None:
@@ -72,7 +72,7 @@ def train(
             outlines=dataclasses.replace(settings.outlines, steps=steps),
             details=dataclasses.replace(settings.details, steps=steps),
         )
-    run(capture, base, out, settings, stage, force)
+    run(captures, base, out, settings, stage, force)
     print(f"wrote the avatar {out}")
 
 

@@ -19,7 +19,7 @@ from svp_jax.metrics.landmarks import landmark_shift
 from svp_jax.metrics.sources import open_source
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
-from svp_jax.training.config import Stage, TrainConfig, VAEPass
+from svp_jax.training.config import Copies, Stage, TrainConfig, VAEPass
 from svp_jax.training.train import train
 
 SIZE = 128
@@ -45,7 +45,8 @@ CONFIG = TrainConfig(
     warmup_steps=30,
     decay="cosine",
     timestep_shift=3.0,
-    moved_copies=1,
+    copies=Copies(per_frame=1),
+    loader_processes=0,
     # The last step.
     temporal_current=0.65,
     temporal_previous=0.35,

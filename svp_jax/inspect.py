@@ -79,8 +79,10 @@ def _readable(path: Path) -> dict:
 
 
 def _lines(content: dict, prefix: str = "") -> Iterator[str]:
-    """A line `name  value` for each value; nested names with dots, long lists counted."""
+    """A line `name  value` for each value; nested names with dots, lists of them by number, long lists counted."""
     for name, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {str(number): each for number, each in enumerate(value)}
         if isinstance(value, dict):
             yield from _lines(value, f"{prefix}{name}.")
         elif isinstance(value, list) and len(value) > LONGEST_LIST:

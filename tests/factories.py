@@ -169,13 +169,15 @@ def make_avatar(
             save_model(random_model(UNet, UNetConfig.from_json(UNET), rng), folder / name / "unet")
     body = {
         "base": {"path": str(base), "sha256": open_base(base).sha256()},
-        "capture": {
-            "path": "capture",
-            "manifest_sha256": "0" * 64,
-            "size": size,
-            "face_model": "synthetic",
-            "parser": "synthetic",
-        },
+        "captures": [
+            {
+                "path": "capture",
+                "manifest_sha256": "0" * 64,
+                "size": size,
+                "face_model": "synthetic",
+                "parser": "synthetic",
+            }
+        ],
         "stages": {name: {"trainable": "locked" if locked else "full"} for name in stages},
         "prompt": prompt,
         "condition": spec,

@@ -21,6 +21,7 @@ CONFIG = TrainConfig(
     save_every=2,
     preview_every=2,
     preview_steps=2,
+    loader_processes=0,
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, half
 from tiny_base_models import SCHEDULER, make_controlnet
-from tiny_base_settings import EMPTY_SHARE, OPTIMIZER, SEED, first_weights
+from tiny_base_settings import EMPTY_SHARE, OPTIMIZER, SEED, batch_rng, first_weights, rows_of
 from tiny_base_text import tokenize
 from transformers import CLIPTokenizer
 
@@ -19,12 +19,12 @@ from svp_jax.face.conditions import OUTLINES_WINDOW, degrade_parsing, details_co
 from svp_jax.face.labels import colorize
 from svp_jax.models.controlnet import controlled
 from svp_jax.models.vae import to_uint8
-from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.batches import batch_indices
+from svp_jax.training.copies import make_moves, move, turn_normals
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import noised_latents
-from svp_jax.training.views import make_moves, move, turn_normals
 from svp_jax.weights.folder import load_model, save_model
 
 BATCH_SIZE = 8
@@ -54,7 +54,7 @@ class ControlData:
         self.latents = {
             size: [
                 cached_latents(
-                    work / f"control_{size}_{kind}.npz", vae, f"{source}, {size} {kind}",
+                    work / f"control_{size}_{kind}", vae, f"{source}, {size} {kind}",
                     lambda n, kind=kind, size=size: np.stack([self.view(targets[kind], i, size) for i in n]), numbers,
                 ) for kind in (0, 1)
             ] for size, numbers in self.numbers.items()
@@ -86,10 +86,8 @@ class ControlData:
         tasks = rng.choice(3, size=BATCH_SIZE, p=TASK_SHARES)
         captions = self.ids[numbers % len(self.ids), rng.integers(self.ids.shape[1], size=BATCH_SIZE)]
         dropped = rng.random(BATCH_SIZE) < EMPTY_SHARE
-        mean, std = (
-            np.stack([self.latents[size][int(t != OUTLINES)][part][n] for t, n in zip(tasks, chosen, strict=True)])
-            for part in (0, 1)
-        )
+        pairs = [self.latents[size][int(t != OUTLINES)].read(n) for t, n in zip(tasks, chosen, strict=True)]
+        mean, std = map(np.stack, zip(*pairs, strict=True))
         return {
             "mean": mean,
             "std": std,
@@ -124,7 +122,7 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIP
     }
     models = fit(
         "control", {**start, "text": text},
-        ((r"(unet|controlnet)/.*", 1.0), (r"text/.*", None)), control_loss, data, work / "run_control",
+        ((r"(unet|controlnet)/.*", 1.0), (r"text/.*", None)), control_loss, rows_of(data), work / "run_control",
         steps=steps, batch_size=BATCH_SIZE, seed=SEED, settings=OptimizerSettings(1e-3, **OPTIMIZER),
         save_every=200, preview_every=500, preview=ControlSamples(work, vae, text, data(0)),
     )  # fmt: skip

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from flax import nnx
 
+from svp_jax.training.loader import Samples
 from svp_jax.weights.folder import load_model
 
 SEED = 7
@@ -17,3 +19,14 @@ def first_weights(work: Path, name: str, make: Callable[[], nnx.Module]) -> nnx.
     """What training starts from: WORK/start/NAME, an earlier run's result, else a new network."""
     start = work / "start" / name
     return load_model(start) if start.exists() else make()
+
+
+def batch_rng(seed: int, step: int) -> np.random.Generator:
+    """The generator of all host-side randomness of batch `step`."""
+    # The third number sets it apart from the shuffles, which are seeded with pairs.
+    return np.random.default_rng((seed, step, 1))
+
+
+def rows_of(batch_of: Callable[[int], dict[str, np.ndarray]]) -> Samples:
+    """Samples that take their rows from whole batches: the base is trained on one machine."""
+    return lambda step, rows: {name: array[rows] for name, array in batch_of(step).items()}

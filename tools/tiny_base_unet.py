@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, half
 from tiny_base_models import SCHEDULER, make_unet
-from tiny_base_settings import EMPTY_SHARE, OPTIMIZER, PARSING_CAPTION, SEED, first_weights
+from tiny_base_settings import EMPTY_SHARE, OPTIMIZER, PARSING_CAPTION, SEED, batch_rng, first_weights, rows_of
 from tiny_base_text import tokenize
 from transformers import CLIPTokenizer
 
@@ -17,7 +17,7 @@ from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, guide, loss, sample_sequence
 from svp_jax.face.labels import colorize
 from svp_jax.models.vae import to_uint8
-from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.batches import batch_indices
 from svp_jax.training.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
@@ -54,8 +54,8 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIPTok
     numbers = {128: indices, 256: indices[::3]}
     source = f"{heads.sha256}, heads"
     latents = {
-        256: cached_latents(work / "latents_256.npz", vae, f"{source} 256", read, numbers[256]),
-        128: cached_latents(work / "latents_128.npz", vae, f"{source} 128", lambda n: half(read(n)), numbers[128]),
+        256: cached_latents(work / "latents_256", vae, f"{source} 256", read, numbers[256]),
+        128: cached_latents(work / "latents_128", vae, f"{source} 128", lambda n: half(read(n)), numbers[128]),
     }
     ids = tokenize(tokenizer, heads.captions)
     parsing_ids = np.broadcast_to(tokenize(tokenizer, np.array([PARSING_CAPTION])), (len(maps), ids.shape[1], 77))
@@ -65,11 +65,11 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIPTok
     def batch_of(step: int) -> dict[str, np.ndarray]:
         rng = batch_rng(SEED + 2, step)
         size = 256 if step % 4 == 3 else 128
-        mean, std = latents[size]
-        chosen = batch_indices(SEED + 2, step, len(mean), BATCH_SIZE)
+        chosen = batch_indices(SEED + 2, step, len(latents[size]), BATCH_SIZE)
+        mean, std = latents[size].read(chosen)
         captions = ids[numbers[size][chosen], rng.integers(ids.shape[1], size=BATCH_SIZE)]
         dropped = rng.random(BATCH_SIZE) < EMPTY_SHARE
-        return {"mean": mean[chosen], "std": std[chosen], "ids": np.where(dropped[:, None], empty, captions)}
+        return {"mean": mean, "std": std, "ids": np.where(dropped[:, None], empty, captions)}
 
     schedule = TrainingSchedule.from_config(SCHEDULER)
     scale = vae.config.scaling_factor
@@ -82,7 +82,7 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIPTok
     samples = Samples(work, vae, text, tokenize(tokenizer, np.array(TEXTS)))
     unet = fit(
         "unet", {"unet": first_weights(work, "unet", lambda: make_unet(SEED)), "text": text},
-        ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss, batch_of, work / "run_unet",
+        ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss, rows_of(batch_of), work / "run_unet",
         steps=steps, batch_size=BATCH_SIZE, seed=SEED,
         settings=OptimizerSettings(6e-4, **OPTIMIZER), save_every=200, preview_every=500, preview=samples,
     )["unet"]  # fmt: skip

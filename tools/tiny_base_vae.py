@@ -6,12 +6,12 @@ import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, half
 from tiny_base_models import make_vae
-from tiny_base_settings import OPTIMIZER, SEED, first_weights
+from tiny_base_settings import OPTIMIZER, SEED, batch_rng, first_weights, rows_of
 
 from svp_jax.capture.images import write_sheet
 from svp_jax.face.labels import colorize, feature_mask
 from svp_jax.models.codec import decode_images, encode_images
-from svp_jax.training.batches import batch_indices, batch_rng
+from svp_jax.training.batches import batch_indices
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.vae_pass import vae_loss
@@ -41,7 +41,7 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
 
     vae = fit(
         "vae", {"vae": first_weights(work, "vae", lambda: make_vae(SEED, 1.0))}, ((r"vae/.*", 1.0),), vae_loss,
-        batch_of, work / "run_vae", steps=steps, batch_size=BATCH_SIZE, seed=SEED,
+        rows_of(batch_of), work / "run_vae", steps=steps, batch_size=BATCH_SIZE, seed=SEED,
         settings=OptimizerSettings(3e-3, **OPTIMIZER), save_every=250, preview_every=500, preview=preview,
     )["vae"]  # fmt: skip
     # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.

@@ -52,6 +52,17 @@ def decode(colors: np.ndarray, allowed: Sequence[str] = LABELS) -> np.ndarray:
     return numbers[distance.argmin(axis=1)].reshape(np.shape(colors)[:-1])
 
 
+def swap_sides(colors: np.ndarray) -> np.ndarray:
+    """Palette colours uint8 [..., 3] with right and left labels exchanged, as a mirrored face has them."""
+    swapped = colors.copy()
+    for name, index in LABEL_INDEX.items():
+        side, _, part = name.partition("_")
+        if side in ("right", "left"):
+            other = LABEL_INDEX[f"{'left' if side == 'right' else 'right'}_{part}"]
+            swapped[(colors == PALETTE[index]).all(axis=-1)] = PALETTE[other]
+    return swapped
+
+
 def face_mask(labels: np.ndarray) -> np.ndarray:
     """True where labels [...] belong to the face (`FACE_LABELS`)."""
     return np.isin(labels, [LABEL_INDEX[name] for name in FACE_LABELS])

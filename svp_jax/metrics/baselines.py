@@ -1,5 +1,6 @@
 """What stands beside each result: two look-ups in the training frames, and the VAE that sets the ceiling."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,22 +17,26 @@ from svp_jax.weights.folder import open_model
 SIGNATURE_SIDE = 32  # Conditions are compared at this size: pose and expression show, single pixels do not.
 
 
-def nearest_training_frames(training: Capture, capture: Capture, indices: np.ndarray) -> np.ndarray:
+def nearest_training_frames(
+    training: Sequence[Capture], capture: Capture, indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """For each frame, the training frame whose condition is the most like its own.
 
     Args:
-        training: its usable frames of the training split are the candidates.
+        training: captures with usable frames in their training splits, which are the candidates.
         capture, indices: the frames to look up, int [n].
 
     Returns:
-        Frame numbers in `training`, int [n]: least Euclidean distance between parsing, geometry and iris maps
-        that were averaged down to 32 x 32 pixels.
+        Numbers in `training` and frame numbers in these captures, int [n] each: least Euclidean distance between
+        parsing, geometry and iris maps that were averaged down to 32 x 32 pixels.
     """
-    candidates = condition_signatures(training, training.train_indices)
+    candidates = np.concatenate([condition_signatures(each, each.train_indices) for each in training])
     squares = np.square(candidates).sum(axis=1)
     # |a - b|^2 without |a|^2, which is the same for all candidates.
     distances = squares - 2 * condition_signatures(capture, indices) @ candidates.T
-    return training.train_indices[distances.argmin(axis=1)]
+    nearest = distances.argmin(axis=1)
+    sources = np.repeat(np.arange(len(training)), [len(each.train_indices) for each in training])
+    return sources[nearest], np.concatenate([each.train_indices for each in training])[nearest]
 
 
 def condition_signatures(capture: Capture, indices: np.ndarray) -> np.ndarray:
@@ -44,12 +49,13 @@ def condition_signatures(capture: Capture, indices: np.ndarray) -> np.ndarray:
     return np.stack(rows)
 
 
-def mean_training_frame(training: Capture) -> np.ndarray:
-    """Mean of the usable training frames, uint8 [S, S, 3]."""
-    total = np.zeros((training.size, training.size, 3))
-    for index in training.train_indices:
-        total += training.frames([index])[0]
-    return np.round(total / len(training.train_indices)).astype(np.uint8)
+def mean_training_frame(training: Sequence[Capture]) -> np.ndarray:
+    """Mean of the usable training frames of all captures, uint8 [S, S, 3]."""
+    total = np.zeros((training[0].size, training[0].size, 3))
+    for capture in training:
+        for index in capture.train_indices:
+            total += capture.frames([index])[0]
+    return np.round(total / sum(len(capture.train_indices) for capture in training)).astype(np.uint8)
 
 
 def render_avatar(render: dict) -> dict:

@@ -115,10 +115,12 @@ def _compare(subject: Source, reference: Source) -> Comparison:
     candidates: dict[str, Pictures] = {"result": lambda numbers: subject.pictures(pairs.subject[numbers])}
     left_out: dict[str, str] = {}
     try:
-        training = _training_capture(subject, reference)
-        nearest = nearest_training_frames(training, reference.capture, pairs.reference)
+        training = _training_captures(subject, reference)
+        sources, frames = nearest_training_frames(training, reference.capture, pairs.reference)
         mean = mean_training_frame(training)
-        candidates["nearest_frame"] = lambda numbers: (training.frames([n])[0] for n in nearest[numbers])
+        candidates["nearest_frame"] = lambda numbers: (
+            training[source].frames([frame])[0] for source, frame in zip(sources[numbers], frames[numbers], strict=True)
+        )
         candidates["mean_frame"] = lambda numbers: itertools.repeat(mean, len(numbers))
     except UserError as reason:
         left_out["nearest_frame"] = left_out["mean_frame"] = str(reason)
@@ -134,22 +136,29 @@ def _compare(subject: Source, reference: Source) -> Comparison:
     return Comparison(subject, reference, pairs, candidates, left_out)
 
 
-def _training_capture(subject: Source, reference: Source) -> Capture:
-    """The capture whose training frames the baselines look up: the avatar's, or the reference itself."""
+def _training_captures(subject: Source, reference: Source) -> list[Capture]:
+    """The captures whose training frames the baselines look up: the avatar's, or the reference itself."""
     if reference.capture is None:
         raise UserError(f"{reference.path} is a {reference.kind}: the baselines need the condition images of a capture")
-    training = reference.capture
+    training = [reference.capture]
     if subject.render is not None:
-        made_from = render_avatar(subject.render)["capture"]
-        if made_from["manifest_sha256"] != training.manifest["manifest_sha256"]:
-            training = open_capture(Path(made_from["path"]))
-        if made_from["manifest_sha256"] != training.manifest["manifest_sha256"]:
-            raise UserError(f"the capture {training.folder} is not the one that the avatar was trained on any more")
-    if not len(training.train_indices):
-        raise UserError(f"{training.folder} has no frame with a face in its training split")
-    if training.size != reference.height:
-        raise UserError(f"{training.folder} is {training.size} pixels wide, {reference.path} {reference.width}")
-    return training
+        training = [_made_from(each, reference.capture) for each in render_avatar(subject.render)["captures"]]
+    with_faces = [capture for capture in training if len(capture.train_indices)]
+    if not with_faces:
+        raise UserError(f"{training[0].folder} has no frame with a face in its training split")
+    if training[0].size != reference.height:
+        raise UserError(f"{training[0].folder} is {training[0].size} pixels wide, {reference.path} {reference.width}")
+    return with_faces
+
+
+def _made_from(recorded: dict, reference: Capture) -> Capture:
+    """The capture that an avatar's manifest describes; UserError where it is another by now."""
+    if recorded["manifest_sha256"] == reference.manifest["manifest_sha256"]:
+        return reference
+    capture = open_capture(Path(recorded["path"]))
+    if recorded["manifest_sha256"] != capture.manifest["manifest_sha256"]:
+        raise UserError(f"the capture {capture.folder} is not the one that the avatar was trained on any more")
+    return capture
 
 
 def _score(name: str, comparison: Comparison) -> Scores:

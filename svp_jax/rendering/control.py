@@ -27,11 +27,11 @@ _FAINT = 0.1  # The highest score of a channel that its clip hardly shows.
 def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions) -> Driver:
     """The driver at `path`.
 
-    The avatar's own capture drives it as it is, another one by its motion relative to each person's neutral face;
-    `options.motion` decides otherwise. Files always move the avatar's own face.
+    A capture that the avatar was trained on drives it as it is, another one by its motion relative to each person's
+    neutral face; `options.motion` decides otherwise. Files always move the avatar's own face.
 
     Args:
-        avatar: its folder, with `face.npz` of the capture it was trained on. manifest: avatar.json.
+        avatar: its folder, with `face.npz` of the first capture it was trained on. manifest: avatar.json.
 
     Raises:
         UserError: `path` is no driver or has no frames, an option has no meaning for it, or it needs a face model that
@@ -66,19 +66,19 @@ def open_driver(avatar: Path, manifest: dict, path: Path, options: RenderOptions
     return Driver(
         path=path,
         sha256=sha256_file(path),
-        size=manifest["capture"]["size"],
+        size=manifest["captures"][0]["size"],
         frame_rate=rate,
         shot=shot,
         split={"test": [0, len(shot)]},
         face_model=face.model_name,
-        posed=Posed(person.model, motion, face.camera, manifest["capture"]["size"]),
+        posed=Posed(person.model, motion, face.camera, manifest["captures"][0]["size"]),
     )
 
 
 def _captured(
     avatar: Path, manifest: dict, capture: Capture, settings: dict[str, float], options: RenderOptions
 ) -> Driver:
-    own = capture.manifest["manifest_sha256"] == manifest["capture"]["manifest_sha256"]
+    own = capture.manifest["manifest_sha256"] in {each["manifest_sha256"] for each in manifest["captures"]}
     relative = options.motion == "relative" or (options.motion == "auto" and not own)
     driver = of_capture(capture)
     if relative and options.motion == "auto" and not settings and not _both_fitted(avatar, capture):

@@ -27,7 +27,8 @@ def check_fit(avatar: Path, manifest: dict, driver: Driver, options: RenderOptio
     Raises:
         UserError: another size or face model, or a stage that is needed and not trained.
     """
-    trained_on = manifest["capture"]
+    # All captures are alike in what follows.
+    trained_on = manifest["captures"][0]
     if driver.size != trained_on["size"]:
         size = trained_on["size"]
         raise UserError(

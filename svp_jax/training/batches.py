@@ -1,4 +1,7 @@
-"""Which samples make batch t: a function of (seed, t) alone, so that a resumed run sees the same data."""
+"""Which samples make batch t, and their randomness: functions of (seed, t, row) alone.
+
+So a resumed run sees the same data, and each process of a run on several hosts makes the rows of its own devices.
+"""
 
 import numpy as np
 
@@ -14,7 +17,7 @@ def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarr
     return result
 
 
-def batch_rng(seed: int, step: int) -> np.random.Generator:
-    """The generator of all host-side randomness of batch `step` (degraded maps, dropped prompts)."""
-    # The third number sets it apart from the shuffles, which are seeded with pairs.
-    return np.random.default_rng((seed, step, 1))
+def sample_rng(seed: int, step: int, row: int) -> np.random.Generator:
+    """The generator of all host-side randomness of row `row` of batch `step` (degraded map, dropped prompt)."""
+    # NumPy fills shorter seeds up with zeros: the last number sets it apart from the shuffles' and the copies'.
+    return np.random.default_rng((seed, step, row, 1))

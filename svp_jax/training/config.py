@@ -47,6 +47,21 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Copies:
+    """Changed copies of the training frames, ours; a short clip shows a head in few places and with one light."""
+
+    per_frame: int = 0
+    """How many of each training frame; 1 or 2 for short clips, 0 for none."""
+    moved: bool = True
+    """Each is shifted, turned and resized a little (`training/copies.py`)."""
+    flipped: bool = False
+    """About half of them are mirrored, with the labels of right and left exchanged; for faces that are alike on both
+    sides."""
+    colour: float = 0.0
+    """Largest relative change of brightness, contrast and colour balance of the frame; parsing maps keep theirs."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """All settings of `svp train`. A key that is not listed here is an error."""
 
@@ -86,8 +101,7 @@ class TrainConfig:
     """1: all timesteps alike; more: noisier ones more often, where the condition decides (ours; 3 for short runs)."""
     window: int = OUTLINES_WINDOW
     """k, the number of consecutive face model renders that Stage I sees (our choice)."""
-    moved_copies: int = 0
-    """Copies of each training frame, moved within the picture (`training/views.py`, ours); 1 or 2 for short clips."""
+    copies: Copies = Copies()
     degrade_parsing: bool = True
     """Blur and shift Stage II's parsing maps in training, so that it survives Stage I's output."""
     temporal_current: float = 0.6
@@ -103,6 +117,8 @@ class TrainConfig:
     preview_every: int = 1000
     preview_steps: int = 20
     """Denoising steps of previews, and of renders where --steps is not given."""
+    loader_processes: int = 4
+    """Processes that make batches ahead of the training step; 0: threads, for small pictures and few cores."""
     seed: int = 0
 
 
@@ -174,8 +190,9 @@ def _problems(config: TrainConfig) -> Iterator[str]:
     yield from _wrong_choice("device", config.device, DEVICES)
     for name in ("batch_size", "accumulation", "window", "save_every", "preview_every", "preview_steps"):
         yield from _out_of_range(name, getattr(config, name), 1)
-    for name in ("warmup_steps", "weight_decay", "min_snr_gamma", "moved_copies"):
+    for name in ("warmup_steps", "weight_decay", "min_snr_gamma", "loader_processes"):
         yield from _out_of_range(name, getattr(config, name), 0)
+    yield from _copies_problems(config.copies)
     for name in ("clip_norm", "timestep_shift"):
         yield from _out_of_range(name, getattr(config, name), SMALLEST_RATE)
     for name in ("prompt_dropout", "temporal_tau"):
@@ -185,6 +202,16 @@ def _problems(config: TrainConfig) -> Iterator[str]:
     for name in ("temporal_current", "temporal_previous", "temporal_noise"):
         yield from _out_of_range(name, getattr(config, name), -math.inf)
     yield from _out_of_range("seed", config.seed, 0, 2**32 - 1)
+
+
+def _copies_problems(copies: Copies) -> Iterator[str]:
+    yield from _out_of_range("copies.per_frame", copies.per_frame, 0)
+    yield from _out_of_range("copies.colour", copies.colour, 0, 1)
+    changed = copies.moved or copies.flipped or copies.colour
+    if copies.per_frame and not changed:
+        yield "copies.per_frame is not 0, but nothing changes the copies; set copies.moved, flipped or colour"
+    if not copies.per_frame and (copies.flipped or copies.colour):
+        yield "copies.per_frame is 0, so there are no copies to be flipped or coloured; set it to 1 or 2"
 
 
 def _wrong_choice(name: str, value: str, allowed: tuple[str, ...]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def not_finite_message(
     Args:
         run: its name, such as "details".
         step: number of the step that gave `loss`, counted from 1.
-        frames: the batch's frames of the capture.
+        frames: the batch's frames of the capture, where they are known.
         parameters, gradients: the L2 norm (or the largest magnitude) of each tensor, by its name: the parameters that
             the step began with, and their gradients.
         saved: finished steps of the last good checkpoint and its folder, None before the first.
@@ -45,7 +45,7 @@ def not_finite_message(
     kept = "no checkpoint was saved yet" if saved is None else f"the state after step {saved[0]} is kept in {saved[1]}"
     sentences = [
         f"{run}: {what} is not finite at step {step} (loss {loss:g}, learning rate {learning_rate:g}, {dtype})",
-        f"the batch has the capture's frames {_few(frames)}",
+        *([f"the batch has the capture's frames {_few(frames)}"] if len(frames) else []),
         _about("parameter", parameters),
         _about("gradient", gradients),
         kept,

@@ -1,30 +1,34 @@
-"""The frames that previews and round trips show, and that scores are of."""
+"""The held-out frames that previews show and scores are of: of all captures together, of each its share."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from svp_jax.capture.capture import Capture
+from svp_jax.training.views import Views, plain_views
 
 PREVIEW_FRAMES = 4
 # Of previews; a multiple of the above.
 SCORED_FRAMES = 8
 
 
-def held_out_split(capture: Capture) -> str:
-    """Which split's frames to look at while training: "test", of a capture without one "train"."""
-    return "test" if len(capture.test_indices) else "train"
+def held_out_split(captures: Sequence[Capture]) -> str:
+    """Which split's frames to look at while training: "test", of captures without one "train"."""
+    return "test" if any(len(capture.test_indices) for capture in captures) else "train"
 
 
-def held_out(capture: Capture) -> np.ndarray:
-    """The frames of `held_out_split`, int [n]."""
-    return capture.test_indices if held_out_split(capture) == "test" else capture.train_indices
+def held_out(captures: Sequence[Capture]) -> Views:
+    """The frames of `held_out_split`, as they are."""
+    split = held_out_split(captures)
+    return plain_views(captures, [getattr(capture, f"{split}_indices") for capture in captures])
 
 
-def spread(indices: np.ndarray, count: int) -> np.ndarray:
-    """`count` of `indices`, evenly spread."""
-    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+def spread(views: Views, count: int) -> Views:
+    """`count` of `views`, evenly spread."""
+    return views[np.linspace(0, len(views) - 1, count).round().astype(int)]
 
 
-def scored_frames(capture: Capture) -> np.ndarray:
+def scored_frames(captures: Sequence[Capture]) -> Views:
     """`SCORED_FRAMES` held-out frames, evenly spread; `PREVIEW_FRAMES` where there are fewer."""
-    indices = held_out(capture)
-    return spread(indices, SCORED_FRAMES if len(indices) >= SCORED_FRAMES else PREVIEW_FRAMES)
+    views = held_out(captures)
+    return spread(views, SCORED_FRAMES if len(views) >= SCORED_FRAMES else PREVIEW_FRAMES)

@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -86,6 +87,12 @@ class TrainingLog:
                     stacklevel=3,
                 )
             self._warned = True
+
+
+def copy_log(folder: Path, to: Path) -> None:
+    """Copies the files of a finished log."""
+    shutil.copy(folder / LINES, to / LINES)
+    shutil.copytree(folder / EVENTS, to / EVENTS, dirs_exist_ok=True)
 
 
 def _drop_after(path: Path, step: int) -> None:

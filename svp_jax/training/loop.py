@@ -1,10 +1,12 @@
 """The training loop: batches in, steps on all devices, log, previews, checkpoints, resume."""
 
 import contextlib
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from svp_jax.errors import UserError
-from svp_jax.training import loader
+from svp_jax.training import hosts, loader
 from svp_jax.training.checkpoints import Checkpoints
 from svp_jax.training.devices import Devices, check_batch
 from svp_jax.training.diagnose import not_finite_message
@@ -30,9 +32,20 @@ from svp_jax.training.stop import Stopped, StopRequest, stop_on_signals
 from svp_jax.training.trainable import Flat, Rules, assemble, divide, flatten, table
 
 LOG_EVERY = 10
+# Of a batch: the frames of the capture that its rows show, to be named where something is wrong with it.
+FRAMES = "frame"
 
-Preview = Callable[[int, dict[str, nnx.Module]], Mapping[str, float]]
-"""(finished steps, models) -> scores for the log."""
+
+class Preview(Protocol):
+    """Looks at the models while they are trained."""
+
+    def __call__(self, step: int, models: dict[str, nnx.Module]) -> Mapping[str, float]:
+        """Writes a picture after `step` finished steps; returns scores for the log."""
+        ...
+
+    def path(self, step: int) -> Path:
+        """Where that picture is."""
+        ...
 
 
 def fit(
@@ -63,7 +76,7 @@ def fit(
         Stopped: a signal asked to stop; the state is saved.
     """
     check_batch(settings.batch_size, devices.count, settings.accumulation)
-    if jax.process_index() == 0:
+    if hosts.is_first():
         folder.mkdir(parents=True, exist_ok=True)
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, rules)
@@ -88,13 +101,19 @@ def fit(
             state = first_state(trained, optimizer, settings.ema_decay > 0, devices)
         frozen = devices.place(frozen)
 
-        def look(done: int, state: TrainState) -> Mapping[str, float]:
-            # All processes take part where parameters are shared out.
-            shown = assemble(structures, devices.on_one({**frozen, **(state.ema or state.trained)}))
-            return preview(done, shown) if jax.process_index() == 0 else {}
+        def usable(state: TrainState) -> dict[str, nnx.Module]:
+            return assemble(structures, devices.on_one({**frozen, **(state.ema or state.trained)}))
 
-        state = _train(run, start, state, frozen, checkpoints, look)
-    return assemble(structures, devices.on_one({**frozen, **(state.ema or state.trained)}))
+        def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
+            # All processes take part where parameters are shared out.
+            shown = usable(state)
+            if log is None:
+                return {}
+            scores = preview(done, shown)
+            log.picture(done, "preview", preview.path(done))
+            return scores
+
+        return usable(_train(run, start, state, frozen, checkpoints, look))
 
 
 @dataclass(frozen=True)
@@ -130,7 +149,7 @@ def _train(
     state: TrainState,
     frozen: Flat,
     checkpoints: Checkpoints,
-    look: Callable[[int, TrainState], Mapping[str, float]],
+    look: Callable[[TrainingLog | None, int, TrainState], Mapping[str, float]],
 ) -> TrainState:
     """The state after all steps; see `fit`."""
     settings = run.settings
@@ -139,55 +158,60 @@ def _train(
         batches = stack.enter_context(loader.batches(run.samples, rows.reshape(-1), start, settings.loader_processes))
 
         def parts_of(batch: dict) -> list[dict]:
-            batch = {"row": rows.reshape(-1).astype(np.uint32), **batch}
-            batch = {key: value.reshape(*rows.shape, *value.shape[1:]) for key, value in batch.items()}
-            return [run.devices.place_rows({key: value[n] for key, value in batch.items()}) for n in range(len(rows))]
+            arrays = {"row": rows.reshape(-1).astype(np.uint32), **batch}
+            arrays = {key: x.reshape(*rows.shape, *x.shape[1:]) for key, x in arrays.items() if key != FRAMES}
+            return [run.devices.place_rows({key: x[n] for key, x in arrays.items()}) for n in range(len(rows))]
 
-        log = stack.enter_context(TrainingLog(run.folder, start)) if jax.process_index() == 0 else None
+        log = stack.enter_context(TrainingLog(run.folder, start)) if hosts.is_first() else None
         if start == 0:
-            _write(log, 0, look(0, state))
+            _write(log, 0, look(log, 0, state))
         if start < settings.steps:
-            coming = parts_of(next(batches))
+            batch = next(batches)
+            coming = parts_of(batch)
             compiled = run.step_fn.gradients.compiled(state.trained, frozen, coming[0], run.numbers(start), len(coming))
             _check_memory(run, need(state, state.trained, frozen, compiled, run.devices))
         # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once.
-        stop = stack.enter_context(stop_on_signals())
+        stop = stack.enter_context(stop_on_signals()) if jax.process_count() == 1 else None
         progress = stack.enter_context(_progress(run, start))
-        clock, losses, before = Clock(), [], None
+        clock, losses, before = Clock(), [], ()
         for step in range(start, settings.steps):
             state, scalars = run.step_fn(state, frozen, coming, run.numbers(step))
             losses.append(scalars["loss"])
             done = step + 1
+            now = done, scalars, batch.get(FRAMES, ())
             last = done == settings.steps
             if not last:
                 with clock.waiting():
-                    coming = next(batches)
-                coming = parts_of(coming)
+                    batch = next(batches)
+                coming = parts_of(batch)
             # One step behind, so that the device has work meanwhile.
-            if before is not None:
-                _check_finite(run, done - 1, before, state, checkpoints)
-            before = scalars
+            if before:
+                _check_finite(run, *before, state, checkpoints)
+            before = now
             progress.update()
             stopping = not last and _agreed(stop, done)
             saves = last or stopping or done % settings.save_every == 0
             previews = last or done % settings.preview_every == 0
             values = {}
             if done % LOG_EVERY == 0 or saves or previews:
-                _check_finite(run, done, scalars, state, checkpoints)
+                _check_finite(run, *now, state, checkpoints)
             if done % LOG_EVERY == 0 or saves:
                 values = _values(run, scalars, losses, clock, step)
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
                 losses = []
             # The preview first: a run that is killed in between makes it again.
             if previews and not stopping:
-                values |= look(done, state)
+                values |= look(log, done, state)
             if values:
                 _write(log, done, values)
             if saves:
                 checkpoints.save(done, state, run.about)
             if stopping:
                 saved = checkpoints.wait()
-                raise Stopped(f"{run.name}: stopped at step {done}; the state after step {saved} is saved", stop.signal)
+                raise Stopped(
+                    f"{run.name}: stopped at step {done}; the state after step {saved} is saved",
+                    stop.signal if stop else signal.SIGTERM,
+                )
             if not losses:
                 # Neither the preview nor the saving is training.
                 clock.restart()
@@ -206,7 +230,9 @@ def _check_memory(run: _Run, found: MemoryNeed) -> None:
     _say(check_memory(run.name, found, run.devices, run.settings))
 
 
-def _check_finite(run: _Run, done: int, scalars: dict, state: TrainState, checkpoints: Checkpoints) -> None:
+def _check_finite(
+    run: _Run, done: int, scalars: dict, frames: Sequence[int], state: TrainState, checkpoints: Checkpoints
+) -> None:
     """Raises UserError, and saves the last good state, where step number `done` was not finite."""
     if scalars["finite"]:
         return
@@ -222,7 +248,7 @@ def _check_finite(run: _Run, done: int, scalars: dict, state: TrainState, checkp
             run.name,
             done,
             float(scalars["loss"]),
-            run.samples.frames(done - 1),
+            frames,
             {name: float(np.linalg.norm(np.asarray(parameters[name]))) for name in names},
             dict(zip(names, np.asarray(scalars["gradient_norms"]).tolist(), strict=True)),
             None if saved is None else (saved, run.folder / "checkpoints"),
@@ -251,10 +277,10 @@ def _write(log: TrainingLog | None, done: int, values: Mapping[str, float]) -> N
         log.write(done, values)
 
 
-def _agreed(stop: StopRequest, done: int) -> bool:
+def _agreed(stop: StopRequest | None, done: int) -> bool:
     """Whether to stop after `done` steps, the same in every process."""
-    if jax.process_count() > 1:
-        # JAX handles SIGTERM itself there, and makes all processes stop after the same step.
+    if stop is None:
+        # With several processes JAX handles SIGTERM itself, and makes all stop after the same step.
         return multihost_utils.reached_preemption_sync_point(done)
     return stop.requested
 
@@ -267,10 +293,10 @@ def _progress(run: _Run, start: int) -> tqdm:
         unit="step",
         file=sys.stderr,
         mininterval=2.0,
-        disable=jax.process_index() != 0,
+        disable=not hosts.is_first(),
     )
 
 
 def _say(text: str) -> None:
-    if jax.process_index() == 0:
+    if hosts.is_first():
         print(text, file=sys.stderr)

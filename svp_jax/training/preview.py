@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TemporalWeights, sample_sequence
 from svp_jax.models.controlnet import controlled
 from svp_jax.models.vae import to_uint8
 from svp_jax.training.following import Scores, following
-from svp_jax.training.held_out import PREVIEW_FRAMES, scored_frames
-from svp_jax.training.views import read_targets, stage_condition
+from svp_jax.training.held_out import PREVIEW_FRAMES
+from svp_jax.training.views import Views
 
 
 class StagePreview:
@@ -23,13 +22,14 @@ class StagePreview:
 
     Args:
         folder: where the pictures go.
+        views: as many frames as `held_out.scored_frames` gives.
         text: features [T, D] of the prompt.
     """
 
     def __init__(
         self,
         folder: Path,
-        capture: Capture,
+        views: Views,
         stage: str,
         vae: nnx.Module,
         schedule: Schedule,
@@ -38,13 +38,13 @@ class StagePreview:
         seed: int,
     ):
         self.folder = folder
-        indices = scored_frames(capture)
-        self.target = read_targets(capture, stage)(indices)
-        self.condition = stage_condition(capture, stage, indices, window)
+        numbers = np.arange(len(views))
+        self.target = views.targets(stage, numbers)
+        self.condition = views.condition(stage, numbers, window)
         self.vae, self.schedule = vae, schedule
         self.text = np.broadcast_to(text, (PREVIEW_FRAMES, *text.shape))
         self.key = jax.random.key(seed)
-        self.score = following(capture, stage, self.target)
+        self.score = following(views.captures[0], stage, self.target)
 
     def path(self, step: int) -> Path:
         """Of the picture after `step` finished steps."""

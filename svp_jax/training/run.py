@@ -48,7 +48,7 @@ def check_same_run(path: Path, run: dict, out: Path) -> None:
 
 def check_same_settings(out: Path, manifest: dict, run: dict) -> None:
     """Raises UserError where the finished avatar `out` was trained with other settings than the stage that joins it."""
-    settings = {name: run[name] for name in ("base", "capture", "config")}
+    settings = {name: run[name] for name in ("base", "captures", "config")}
     if changed := _changes(manifest, json.loads(json.dumps(settings))):
         raise UserError(
             f"--out {out} is an avatar with {changed}; use the same settings to add a stage, "
@@ -59,15 +59,17 @@ def check_same_settings(out: Path, manifest: dict, run: dict) -> None:
 def _changes(earlier: dict, now: dict) -> str:
     """The first settings of `now` that were others in `earlier`, in words; nothing where all are the same."""
     earlier, now = _leaves(earlier), _leaves(now)
-    # Where base and capture lie does not matter, their hashes do.
+    # Where base and captures lie does not matter, their hashes do.
     names = [name for name in now if not name.endswith(".path") and earlier.get(name) != now[name]]
     return ", ".join(f"{name} {earlier.get(name)!r}, not {now[name]!r}" for name in names[:3])
 
 
 def _leaves(content: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dictionaries as one, with dotted names."""
+    """Nested dictionaries, and lists of them by number, as one, with dotted names."""
     flat = {}
     for name, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {"count": len(value), **{str(number): each for number, each in enumerate(value)}}
         flat |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
 

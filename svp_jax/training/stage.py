@@ -10,26 +10,26 @@ import numpy as np
 from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlled
-from svp_jax.training.batches import batch_indices, batch_rng
-from svp_jax.training.step import LossOf
+from svp_jax.training.batches import batch_indices, sample_rng
+from svp_jax.training.latents import Latents
+from svp_jax.training.gradients import LossOf
 from svp_jax.training.views import Views
 
 
 @dataclass(frozen=True)
 class StageSamples:
-    """The training samples of one stage; called with a step it gives the global batch of that step.
+    """The training samples of one stage; called with a step and rows it gives these rows of that step's global batch.
 
     Attributes:
-        mean, std: the unscaled posterior of the views' targets, float32 [n, h, w, c].
-        text, moved_text, no_text: features [T, D] of the prompt, of the prompt of moved copies and of the empty one.
+        latents: of the views' targets.
+        text, copy_text, no_text: features [T, D] of the prompt, of the prompt of copies and of the empty one.
     """
 
     views: Views
     stage: str
-    mean: np.ndarray
-    std: np.ndarray
+    latents: Latents
     text: np.ndarray
-    moved_text: np.ndarray
+    copy_text: np.ndarray
     no_text: np.ndarray
     window: int
     degrade: bool
@@ -37,17 +37,19 @@ class StageSamples:
     batch_size: int
     seed: int
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """mean, std [B, h, w, c], condition uint8 [B, S, S, C], text [B, T, D]."""
-        chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)
-        rng = batch_rng(self.seed, step)
-        empty = rng.random(self.batch_size) < self.prompt_dropout
-        moved = self.views.moved(chosen)
+    def __call__(self, step: int, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
+        """Of b rows in 0 .. batch_size - 1: mean, std [b, h, w, c], condition uint8 [b, S, S, C], text [b, T, D], frame [b]."""
+        chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)[rows]
+        rngs = [sample_rng(self.seed, step, int(row)) for row in np.arange(self.batch_size)[rows]]
+        empty = np.array([rng.random() < self.prompt_dropout for rng in rngs])
+        copied = self.views.changed(chosen)
+        mean, std = self.latents.read(chosen)
         return {
-            "mean": self.mean[chosen],
-            "std": self.std[chosen],
-            "condition": self.views.condition(self.stage, chosen, self.window, rng if self.degrade else None),
-            "text": np.select([empty[:, None, None], moved[:, None, None]], [self.no_text, self.moved_text], self.text),
+            "mean": mean,
+            "std": std,
+            "condition": self.views.condition(self.stage, chosen, self.window, rngs if self.degrade else None),
+            "text": np.select([empty[:, None, None], copied[:, None, None]], [self.no_text, self.copy_text], self.text),
+            "frame": self.views.frames[chosen],
         }
 
 

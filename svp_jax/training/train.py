@@ -1,45 +1,39 @@
-"""`svp train`: from a capture and a base to an avatar."""
+"""`svp train`: from captures and a base to an avatar."""
 
+import contextlib
 import dataclasses
 import shutil
+import signal
 import sys
 import warnings
-from functools import partial
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import jax
-import numpy as np
-from flax import nnx
+import jax.numpy as jnp
 
-from svp_jax.capture.capture import Capture, open_capture
+from svp_jax.capture.capture import Capture
 from svp_jax.diffusion import Schedule, TrainingSchedule
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import condition_spec
-from svp_jax.face.labels import LABELS, decode
-from svp_jax.manifest import FACE, RUN, check_output, staged_folder, write_manifest
-from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
-from svp_jax.models.layers import copy_of
+from svp_jax.manifest import FACE, RUN, check_output, write_manifest
 from svp_jax.models.vae import VAE
+from svp_jax.training import hosts
+from svp_jax.training.captures import describe, labels_of, open_captures
 from svp_jax.training.config import TrainConfig, check
-from svp_jax.training.devices import check_batch
-from svp_jax.training.latents import cached_latents
-from svp_jax.training.loop import fit
-from svp_jax.training.optimizer import OptimizerSettings
-from svp_jax.training.preview import StagePreview
+from svp_jax.training.devices import Devices, check_batch, find_devices
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
-from svp_jax.training.stage import StageSamples, stage_loss
-from svp_jax.training.trainable import stage_rules
+from svp_jax.training.stage_run import is_trained, prompts, train_stage
+from svp_jax.training.stop import stop_on_signals
 from svp_jax.training.vae_tuning import person_vae
-from svp_jax.training.views import MOVED_PROMPT, Views, training_views
+from svp_jax.training.views import Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, base_name, encode_prompts, load_base
-from svp_jax.weights.folder import save_model
-
-MIN_FRAMES = 8
 
 
 def train(
-    capture_folder: Path,
+    captures: Path | Sequence[Path],
     base: str,
     out: Path,
     config: TrainConfig,
@@ -49,7 +43,8 @@ def train(
     """Trains an avatar; an interrupted run goes on where it stopped when it is called again.
 
     Args:
-        capture_folder: a finished capture.
+        captures: the folder of a finished capture, or of several of one person; the face that others move is the
+            first one's.
         base: "tiny" or a folder in the diffusers layout.
         out: the avatar's folder; until it is finished, everything lies in `OUT.partial`.
         stage: "outlines", "details" or "both". One that a finished avatar `out` of the same base, capture and settings
@@ -63,23 +58,14 @@ def train(
     joined = None if force else avatar_without(Path(out), names)
     force = force or joined is not None
     check_output(out, "avatar", force)
-    capture = open_capture(capture_folder)
-    if len(capture.train_indices) < MIN_FRAMES:
-        raise UserError(
-            f"{capture_folder} has {len(capture.train_indices)} frames with a face to train on; "
-            f"at least {MIN_FRAMES} are needed, some hundreds are advised"
-        )
-    opened = load_base(base)
-    _check_before_start(opened, config, names)
+    captures = open_captures([captures] if isinstance(captures, str | Path) else captures)
+    devices = find_devices(config.device)
+    with _beside_the_devices():
+        opened = load_base(base, dtype=jnp.dtype(config.precision))
+    _check_before_start(opened, config, names, len(devices))
     run = {
         "base": {"path": base_name(base), "sha256": opened.sha256},
-        "capture": {
-            "path": str(Path(capture_folder).resolve()),
-            "manifest_sha256": capture.manifest["manifest_sha256"],
-            "size": capture.size,
-            "face_model": capture.manifest["face_model"],
-            "parser": capture.manifest["parser"],
-        },
+        "captures": [describe(capture) for capture in captures],
         "stages": list(STAGES if joined else names),
         "config": dataclasses.asdict(config),
     }
@@ -88,34 +74,83 @@ def train(
         run["base"]["recognised"] = opened.description
     if joined:
         check_same_settings(Path(out), joined, run)
-    with staged_folder(out, "avatar", force, resume=True) as folder:
-        check_same_run(folder / RUN, run, out)
-        if joined:
-            copy_parts(Path(out), joined, folder)
-        if opened.description:
-            print(f"base: {opened.description}", file=sys.stderr)
-        print(f"prompt: {config.prompt}", file=sys.stderr)
-        views = training_views(capture, config.moved_copies, config.seed)
-        vae, ceiling = person_vae(views, opened, config, folder)
-        for name in names:
-            if not (folder / name / "controlnet" / "config.json").exists():
-                _train_stage(name, views, opened, vae, config, folder)
-        shutil.rmtree(folder / "work", ignore_errors=True)
-        if (capture.folder / FACE).is_file():
-            shutil.copy(capture.folder / FACE, folder / FACE)
-        body = _manifest(run, config, capture, ceiling) | {"files": part_hashes(folder)}
-        write_manifest(folder, "avatar", body)
-    # Only now: without it an unfinished folder could not go on.
-    (Path(out) / RUN).unlink()
+    with hosts.shared_folder(out, "avatar", force) as folder:
+        if hosts.is_first():
+            check_same_run(folder / RUN, run, out)
+            if joined:
+                copy_parts(Path(out), joined, folder)
+            if opened.description:
+                print(f"base: {opened.description}", file=sys.stderr)
+            print(f"prompt: {config.prompt}", file=sys.stderr)
+        views = training_views(captures, config.copies, config.seed)
+        vae, ceiling = person_vae(views, opened, config, folder, Devices.of(config.parallel, devices))
+        _train_stages(names, views, opened, vae, config, folder, devices)
+        if hosts.is_first():
+            shutil.rmtree(folder / "work", ignore_errors=True)
+            if (captures[0].folder / FACE).is_file():
+                shutil.copy(captures[0].folder / FACE, folder / FACE)
+            body = _manifest(run, config, captures, ceiling) | {"files": part_hashes(folder)}
+            write_manifest(folder, "avatar", body)
+    if hosts.is_first():
+        # Only now: without it an unfinished folder could not go on.
+        (Path(out) / RUN).unlink()
     return Path(out)
 
 
-def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...]) -> None:
+def _beside_the_devices() -> contextlib.AbstractContextManager:
+    """Where a base is read to: the machine's memory, as what is trained gets its place on the devices later."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        # JAX_PLATFORMS leaves the CPU out.
+        return contextlib.nullcontext()
+
+
+def _train_stages(
+    names: Sequence[str],
+    views: Views,
+    base: Base,
+    vae: VAE,
+    config: TrainConfig,
+    folder: Path,
+    devices: Sequence[jax.Device],
+) -> None:
+    """Those that are not finished: at once, each on half of the devices, where they can be; else one after the other."""
+    names = [name for name in names if not hosts.as_first_says(is_trained(name, folder))]
+    halves = _halves(config, devices) if len(names) == 2 else None
+    if halves is None:
+        for name in names:
+            train_stage(name, views, base, vae, config, folder, Devices.of(config.parallel, devices))
+        return
+    print(f"both stages at once, each on {len(halves[0])} devices", file=sys.stderr)
+    with stop_on_signals() as stop, ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(train_stage, name, views, base, vae, config, folder, Devices.of(config.parallel, half))
+            for name, half in zip(names, halves, strict=True)
+        ]
+        ended, _ = wait(runs, return_when=FIRST_EXCEPTION)
+        failed = [run for run in ended if run.exception() is not None]
+        if failed and not stop.requested:
+            # What the other has done is saved, and this one's error is told.
+            stop.signal = signal.SIGTERM
+        for run in failed + runs:
+            run.result()
+
+
+def _halves(config: TrainConfig, devices: Sequence[jax.Device]) -> tuple[Sequence[jax.Device], ...] | None:
+    """The devices of each stage, where both can be trained at once."""
+    half = len(devices) // 2
+    fits = len(devices) > 1 and len(devices) % 2 == 0 and config.batch_size % (half * config.accumulation) == 0
+    if not (config.stages_at_once and config.parallel == "pmap" and jax.process_count() == 1 and fits):
+        return None
+    return devices[:half], devices[half:]
+
+
+def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...], device_count: int) -> None:
     """Raises UserError for settings that this base or machine refuses, before anything is written."""
-    devices = jax.local_device_count()
-    check_batch(config.batch_size, devices)
+    check_batch(config.batch_size, device_count, config.accumulation)
     if config.vae.trainable != "none":
-        check_batch(config.vae.batch_size, devices, "vae.batch_size")
+        check_batch(config.vae.batch_size, device_count, key="vae.batch_size")
     if config.vae.trainable == "all":
         locked = [name for name in names if getattr(config, name).trainable == "locked"]
         if locked:
@@ -128,7 +163,7 @@ def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...])
                 "vae.trainable is all: the latent space moves away from what this base's UNet knows; decoder keeps it",
                 stacklevel=2,
             )
-    encode_prompts(base, _prompts(config))
+    encode_prompts(base, prompts(config))
     TrainingSchedule.from_config(base.scheduler_config)
     try:
         Schedule.from_config(base.scheduler_config, config.preview_steps)
@@ -136,18 +171,13 @@ def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...])
         raise UserError(f"config: preview_steps is {config.preview_steps}: {error}") from None
 
 
-def _prompts(config: TrainConfig) -> list[str]:
-    """Of the person's own frames, of their moved copies, and none."""
-    return [config.prompt, config.prompt + MOVED_PROMPT if config.moved_copies else config.prompt, ""]
-
-
-def _manifest(run: dict, config: TrainConfig, capture: Capture, ceiling: dict) -> dict:
+def _manifest(run: dict, config: TrainConfig, captures: Sequence[Capture], ceiling: dict) -> dict:
     return {
         **run,
         "prompt": config.prompt,
         "stages": {name: dataclasses.asdict(getattr(config, name)) for name in run["stages"]},
         "condition": condition_spec(config.window),
-        "labels": _labels(capture),
+        "labels": labels_of(captures),
         "temporal": {
             "current": config.temporal_current,
             "previous": config.temporal_previous,
@@ -157,89 +187,3 @@ def _manifest(run: dict, config: TrainConfig, capture: Capture, ceiling: dict) -
         "vae_tuned": config.vae.trainable != "none",
         "vae_round_trip": ceiling,
     }
-
-
-def _labels(capture: Capture) -> list[str]:
-    """The labels that the training frames' parsing maps have: Stage I may make no others."""
-    present = np.zeros(len(LABELS), bool)
-    for index in capture.train_indices:
-        present[np.unique(decode(capture.parsing([index])))] = True
-    return [name for name, there in zip(LABELS, present, strict=True) if there]
-
-
-def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
-    """The base's own ControlNet where it has one for as many channels, else a copy of the UNet's encoder."""
-    own = base.controlnet
-    if own is not None and own.config.conditioning_channels == channels:
-        return copy_of(own)
-    if own is not None:
-        warnings.warn(
-            f"the base's controlnet reads {own.config.conditioning_channels} condition channels, this avatar has "
-            f"{channels}: training starts from the unet's encoder instead",
-            stacklevel=2,
-        )
-    return controlnet_from_unet(base.unet, channels, nnx.Rngs(seed))
-
-
-def _train_stage(name: str, views: Views, base: Base, vae: VAE, config: TrainConfig, folder: Path) -> None:
-    stage = getattr(config, name)
-    work, notes = folder / "work" / name, folder / "training" / name
-    work.mkdir(parents=True, exist_ok=True)
-    mean, std = cached_latents(
-        work / "latents.npz", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
-    )
-    text, moved_text, no_text = np.asarray(encode_prompts(base, _prompts(config)))
-    samples = StageSamples(
-        views,
-        name,
-        mean,
-        std,
-        text,
-        moved_text,
-        no_text,
-        config.window,
-        config.degrade_parsing and name == "details",
-        config.prompt_dropout,
-        config.batch_size,
-        config.seed,
-    )
-    channels = condition_spec(config.window)[name]["channels"]
-    models = fit(
-        name,
-        {
-            "controlnet": _first_controlnet(base, channels, config.seed),
-            "unet": base.unet,
-        },
-        stage_rules(stage.trainable, stage.unet_learning_rate / stage.learning_rate),
-        stage_loss(
-            base.scheduler_config,
-            vae.config.scaling_factor,
-            config.timestep_shift,
-            config.min_snr_gamma or None,
-        ),
-        samples,
-        work,
-        steps=stage.steps,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        settings=OptimizerSettings.of(config, stage.learning_rate),
-        save_every=config.save_every,
-        preview_every=config.preview_every,
-        preview=StagePreview(
-            notes,
-            views.capture,
-            name,
-            vae,
-            Schedule.from_config(base.scheduler_config, config.preview_steps),
-            text,
-            config.window,
-            config.seed,
-        ),
-    )
-    notes.mkdir(parents=True, exist_ok=True)
-    shutil.copy(work / "log.jsonl", notes / "log.jsonl")
-    if stage.trainable != "locked":
-        save_model(models["unet"], folder / name / "unet")
-    # Saved last: its config.json is what says that the stage is finished.
-    save_model(models["controlnet"], folder / name / "controlnet")
-    shutil.rmtree(work)

@@ -28,19 +28,19 @@ FEATURE_WEIGHT = 8.0
 
 @dataclass(frozen=True)
 class VAESamples:
-    """The training samples of the pass; called with a step it gives the global batch of that step.
+    """The training samples of the pass; called with a step and rows it gives these rows of that step's global batch.
 
-    Each view of the capture is a sample twice: its parsing map and its frame.
+    Each view is a sample twice: its parsing map and its frame.
     """
 
     views: Views
     batch_size: int
     seed: int
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """image: uint8 [B, S, S, 3]; features: bool [B, S, S]."""
+    def __call__(self, step: int, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
+        """image: uint8 [b, S, S, 3]; features: bool [b, S, S]; of b rows in 0 .. batch_size - 1."""
         count = len(self.views)
-        chosen = batch_indices(self.seed, step, 2 * count, self.batch_size)
+        chosen = batch_indices(self.seed, step, 2 * count, self.batch_size)[rows]
         parsing = self.views.targets("outlines", chosen % count)
         frames = self.views.targets("details", chosen % count)
         return {

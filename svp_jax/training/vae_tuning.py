@@ -4,21 +4,26 @@ import itertools
 import json
 import shutil
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from flax import nnx
 
-from svp_jax.capture.capture import Capture
 from svp_jax.capture.images import write_sheet
 from svp_jax.manifest import write_json
 from svp_jax.metrics.image import psnr
 from svp_jax.models.codec import decode_images, encode_images, round_trips
 from svp_jax.models.vae import VAE
+from svp_jax.training import hosts
 from svp_jax.training.config import TrainConfig
+from svp_jax.training.devices import Devices
 from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, held_out_split, spread
 from svp_jax.training.loop import fit
+from svp_jax.training.log import copy_log
 from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.settings import RunSettings
 from svp_jax.training.trainable import vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
 from svp_jax.training.views import Views
@@ -26,7 +31,7 @@ from svp_jax.weights.base import Base
 from svp_jax.weights.folder import load_model, save_model
 
 
-def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> tuple[VAE, dict]:
+def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devices: Devices) -> tuple[VAE, dict]:
     """The VAE to train with, tuned first where the config says so; a pass that was interrupted goes on.
 
     Args:
@@ -39,54 +44,71 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path) -> t
     report_path = folder / "training" / "vae" / "round_trip.json"
     tuned_path, work = folder / "vae", folder / "work" / "vae"
     tuning = config.vae
-    if report_path.exists():
+    if hosts.as_first_says(report_path.exists()):
         vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
         return vae, json.loads(report_path.read_text())
-    capture, indices = views.capture, held_out(views.capture)
-    split = held_out_split(capture)
-    report = {"split": split, "frames": len(indices), "base_psnr": _round_trip(base.vae, capture, indices)}
+    split, shown = held_out_split(views.captures), held_out(views.captures)
     vae = base.vae
-    report_path.parent.mkdir(parents=True, exist_ok=True)
     if tuning.trainable != "none":
-        samples = VAESamples(views, tuning.batch_size, config.seed)
         vae = fit(
             "vae",
             {"vae": base.vae},
             vae_rules(tuning.trainable),
             vae_loss,
-            samples,
+            VAESamples(views, tuning.batch_size, config.seed),
             work,
-            steps=tuning.steps,
-            batch_size=tuning.batch_size,
-            seed=config.seed,
-            settings=OptimizerSettings.of(config, tuning.learning_rate),
-            save_every=config.save_every,
-            preview_every=config.preview_every,
-            preview=lambda step, models: _preview_vae(
-                report_path.parent / f"preview_{step:06d}.png", models["vae"], capture
+            # A small network: in one part, in full precision, without an average.
+            RunSettings(
+                steps=tuning.steps,
+                batch_size=tuning.batch_size,
+                seed=config.seed,
+                optimizer=OptimizerSettings.of(config, tuning.learning_rate),
+                save_every=config.save_every,
+                preview_every=config.preview_every,
+                remat=config.remat,
+                loader_processes=config.loader_processes,
             ),
+            devices,
+            VAEPreview(report_path.parent, spread(shown, PREVIEW_FRAMES)),
         )["vae"]
-        save_model(vae, tuned_path)
-        report["tuned_psnr"] = _round_trip(vae, capture, indices)
-        shutil.copy(work / "log.jsonl", report_path.parent / "log.jsonl")
-    print(f"vae: round trip of the {split} frames, PSNR in dB: {report}", file=sys.stderr)
-    # Its report is what says that the pass is finished.
-    write_json(report_path, report)
-    shutil.rmtree(work, ignore_errors=True)
+    report = {"split": split, "frames": len(shown)}
+    if hosts.is_first():
+        report_path.parent.mkdir(parents=True, exist_ok=True)
+        report["base_psnr"] = _round_trip(base.vae, shown)
+        if tuning.trainable != "none":
+            save_model(vae, tuned_path)
+            report["tuned_psnr"] = _round_trip(vae, shown)
+            copy_log(work, report_path.parent)
+        print(f"vae: round trip of the {split} frames, PSNR in dB: {report}", file=sys.stderr)
+        # Its report is what says that the pass is finished.
+        write_json(report_path, report)
+        shutil.rmtree(work, ignore_errors=True)
     return vae, report
 
 
-def _round_trip(vae: VAE, capture: Capture, indices: np.ndarray) -> float:
+def _round_trip(vae: VAE, shown: Views) -> float:
     """Mean PSNR (dB) of frames encoded and decoded: what no avatar with this VAE can exceed by much."""
     # A batch of frames in memory at a time.
-    frames, again = itertools.tee(capture.frames([index])[0] for index in indices)
+    frames, again = itertools.tee(shown.targets("details", [number])[0] for number in range(len(shown)))
     return float(np.mean([psnr(a / 255.0, b / 255.0) for a, b in zip(round_trips(vae, frames), again, strict=True)]))
 
 
-def _preview_vae(path: Path, vae: nnx.Module, capture: Capture) -> None:
-    """A few held-out frames and parsing maps, each row followed by its round trip."""
-    indices = spread(held_out(capture), PREVIEW_FRAMES)
-    rows = []
-    for read in (capture.frames, capture.parsing):
-        rows += [read(indices), decode_images(vae, encode_images(vae, read, indices)[0])]
-    write_sheet(path, rows)
+@dataclass(frozen=True)
+class VAEPreview:
+    """Writes a few held-out frames and parsing maps, each row followed by its round trip, into `folder`."""
+
+    folder: Path
+    shown: Views
+
+    def path(self, step: int) -> Path:
+        """Of the picture after `step` finished steps."""
+        return self.folder / f"preview_{step:06d}.png"
+
+    def __call__(self, step: int, models: dict[str, nnx.Module]) -> dict[str, float]:
+        numbers, rows = np.arange(len(self.shown)), []
+        for stage in ("details", "outlines"):
+            read = partial(self.shown.targets, stage)
+            rows += [read(numbers), decode_images(models["vae"], encode_images(models["vae"], read, numbers)[0])]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_sheet(self.path(step), rows)
+        return {}

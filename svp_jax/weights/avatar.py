@@ -1,11 +1,11 @@
 """An avatar on disk: two stages, each a ControlNet and (unless locked) a tuned UNet, and what they were made from.
 
 avatar/
-  avatar.json                    the manifest: base, capture, prompt, condition spec, temporal weights, settings
+  avatar.json                    the manifest: base, captures, prompt, condition spec, temporal weights, settings
   outlines/controlnet/ [unet/]   Stage I
   details/controlnet/ [unet/]    Stage II
   [vae/]                         where the VAE was tuned on the person
-  [face.npz]                     the capture's fitted face model, to be moved by others
+  [face.npz]                     the first capture's fitted face model, to be moved by others
   training/                      logs and previews
 """
 

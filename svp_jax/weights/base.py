@@ -29,6 +29,7 @@ NEEDED = ("unet", "vae", "text_encoder")
 # A base may bring one, as a saved StableDiffusionControlNetPipeline does.
 CONTROLNET = "controlnet"
 ALL = tuple(NETWORKS)
+DENOISERS = ("unet", CONTROLNET)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +76,13 @@ class Base:
     description: str
 
 
-def load_base(base: str | Path, networks: Collection[str] = ALL) -> Base:
+def load_base(base: str | Path, networks: Collection[str] = ALL, dtype=jnp.float32) -> Base:
     """Loads a base.
 
     Args:
         base: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, a single file, or "tiny".
         networks: those whose weights are loaded, of `ALL`.
+        dtype: what unet and controlnet compute in; the rest does in float32.
 
     Raises:
         UserError: something is not there or does not fit together, by name.
@@ -90,7 +92,10 @@ def load_base(base: str | Path, networks: Collection[str] = ALL) -> Base:
     _check_fit(files, len(tokenizer))
     wanted = {name: files.components.get(name) if name in networks else None for name in ALL}
     return Base(
-        **{name: component and instantiate(component) for name, component in wanted.items()},
+        **{
+            name: component and instantiate(component, dtype if name in DENOISERS else jnp.float32)
+            for name, component in wanted.items()
+        },
         tokenizer=tokenizer,
         scheduler_config=_scheduler_config(files),
         path=files.path,

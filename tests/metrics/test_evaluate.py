@@ -42,7 +42,7 @@ def avatar(capture, tmp_path_factory):
     avatar = make_avatar(folder / "avatar", make_base(folder / "base"), stages=("details",))
     manifest = read_manifest(avatar, "avatar")
     sha256 = read_manifest(capture, "capture")["manifest_sha256"]
-    manifest["capture"] = {"path": str(capture), "manifest_sha256": sha256, "size": 64}
+    manifest["captures"] = [{"path": str(capture), "manifest_sha256": sha256, "size": 64}]
     write_manifest(avatar, "avatar", {k: v for k, v in manifest.items() if k != "manifest_sha256"})
     return avatar
 
@@ -152,7 +152,7 @@ def test_baselines_and_ceiling_are_what_they_say(report, capture, avatar):
     expected = [mse(mean, reference) for reference in references]
     np.testing.assert_allclose(per_frame["mean_frame"]["full"]["mse"], expected, rtol=1e-6)
 
-    nearest = opened.frames(nearest_training_frames(opened, opened, indices)) / 255
+    nearest = opened.frames(nearest_training_frames([opened], opened, indices)[1]) / 255
     expected = [mse(*pair) for pair in zip(nearest, references, strict=True)]
     np.testing.assert_allclose(per_frame["nearest_frame"]["full"]["mse"], expected, rtol=1e-6)
 
@@ -165,13 +165,13 @@ def test_baselines_and_ceiling_are_what_they_say(report, capture, avatar):
 def test_nearest_frame_equals_a_search_by_hand_and_finds_itself(capture):
     opened = open_capture(capture)
     indices = np.array([27, 24, 3])
-    nearest = nearest_training_frames(opened, opened, indices)
+    _, nearest = nearest_training_frames([opened], opened, indices)
     candidates = condition_signatures(opened, opened.train_indices)
     for index, found in zip(indices, nearest, strict=True):
         distances = np.linalg.norm(candidates - condition_signatures(opened, [index]), axis=1)
         assert found == opened.train_indices[distances.argmin()]
     assert nearest[2] == 3
-    assert mean_training_frame(opened).shape == (64, 64, 3)
+    assert mean_training_frame([opened]).shape == (64, 64, 3)
 
 
 def test_round_trips_do_not_depend_on_the_batch(avatar, capture):

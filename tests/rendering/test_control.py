@@ -46,7 +46,7 @@ def avatar(captures, base_folder, tmp_path_factory):
     shutil.copy(captures[0] / "face.npz", folder)
     manifest = read_manifest(captures[0], "capture")
     body = body_of(read_manifest(folder, "avatar"))
-    body["capture"] |= {"face_model": "mediapipe", "manifest_sha256": manifest["manifest_sha256"]}
+    body["captures"][0] |= {"face_model": "mediapipe", "manifest_sha256": manifest["manifest_sha256"]}
     write_manifest(folder, "avatar", body)
     return folder
 

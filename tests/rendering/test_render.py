@@ -264,14 +264,14 @@ class TestFit:
         return read_manifest(avatar_folder, "avatar")
 
     def test_other_face_model(self, manifest, driver_folder):
-        manifest["capture"]["face_model"] = "mediapipe"
+        manifest["captures"][0]["face_model"] = "mediapipe"
         with pytest.raises(UserError, match=r"driver was made with the face model synthetic, avatar .* on mediapipe"):
             self.check(manifest, driver_folder)
-        manifest["capture"]["face_model"] = "synthetic"
+        manifest["captures"][0]["face_model"] = "synthetic"
         assert self.check(manifest, driver_folder) == []
 
     def test_other_parser(self, manifest, driver_folder):
-        manifest["capture"]["parser"] = "landmarks"
+        manifest["captures"][0]["parser"] = "landmarks"
         (text,) = self.check(manifest, driver_folder, maps="driver")
         assert "of the parser synthetic, avatar was trained on those of landmarks" in text
         assert self.check(manifest, driver_folder) == []

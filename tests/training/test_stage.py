@@ -51,7 +51,7 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
     graph, parameters = nnx.split(models)
     before = float(measure(parameters))
     trained = fit(
-        "toy", models, stage_rules("unlocked", 0.5), loss_of, lambda step: batch, tmp_path,
+        "toy", models, stage_rules("unlocked", 0.5), loss_of, lambda step, rows: batch, tmp_path,
         steps=200, batch_size=4, seed=0, save_every=200, preview_every=200, preview=lambda step, models: None,
         settings=OptimizerSettings.of(config, config.details.learning_rate),
     )  # fmt: skip

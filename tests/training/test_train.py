@@ -54,7 +54,7 @@ def test_it_writes_an_avatar_that_opens(avatar_folder, base_folder, capture_fold
     assert set(avatar.stages) == set(STAGES)
     assert avatar.manifest["base"]["sha256"] == load_base(base_folder).sha256
     capture = read_manifest(capture_folder, "capture")
-    assert avatar.manifest["capture"]["manifest_sha256"] == capture["manifest_sha256"]
+    assert avatar.manifest["captures"][0]["manifest_sha256"] == capture["manifest_sha256"]
     assert avatar.manifest["prompt"] == "a person"
     assert avatar.manifest["condition"]["outlines"] == {"window": 3, "channels": 9, "order": ["geometry"] * 3}
     assert avatar.manifest["temporal"].keys() == {"current", "previous", "noise", "tau"}

@@ -13,7 +13,7 @@ from svp_jax.inspect import inspect
 from svp_jax.manifest import read_manifest
 from svp_jax.models.codec import encode_images
 from svp_jax.training.batches import batch_indices
-from svp_jax.training.config import Stage, VAEPass
+from svp_jax.training.config import Copies, Stage, VAEPass
 from svp_jax.training.train import train
 from svp_jax.training.views import training_views
 from svp_jax.weights.base import encode_prompts, load_base
@@ -24,7 +24,7 @@ SETTINGS = dataclasses.replace(
     details=Stage(steps=6, learning_rate=4e-3, unet_learning_rate=3e-3, trainable="unlocked"),
     vae=VAEPass(),
     prompt_dropout=0.0,
-    moved_copies=1,
+    copies=Copies(per_frame=1),
     window=2,
     timestep_shift=2.5,
     min_snr_gamma=5.0,
@@ -42,8 +42,8 @@ def without_training(monkeypatch):
     """Calls of the loop, by stage, and of the loss; the loop gives back the models as they were."""
     calls, losses = {}, []
 
-    def fit(name, models, rules, loss_of, batch_of, folder, **settings):
-        calls[name] = {"models": models, "rules": rules, "batch": batch_of(0), **settings}
+    def fit(name, models, rules, loss_of, samples, folder, **settings):
+        calls[name] = {"models": models, "rules": rules, "batch": samples(0, slice(None)), **settings}
         (folder / "log.jsonl").write_text("")
         return models
 
@@ -60,9 +60,9 @@ def test_each_stage_gets_its_samples_and_settings(without_training, base_folder,
     calls, losses = without_training
     out = train(capture_folder, str(base_folder), tmp_path / "avatar", SETTINGS)
     base, capture = load_base(base_folder), open_capture(capture_folder)
-    views = training_views(capture, 1, SETTINGS.seed)
+    views = training_views([capture], SETTINGS.copies, SETTINGS.seed)
     chosen = batch_indices(SETTINGS.seed, 0, len(views), SETTINGS.batch_size)
-    moved = views.moved(chosen)
+    moved = views.changed(chosen)
     assert 0 < moved.sum() < len(chosen), "take another seed: the batch must hold both kinds"
     own, of_copies = np.asarray(encode_prompts(base, ["a person", "a person, moved"]))
     for name, stage in (("outlines", SETTINGS.outlines), ("details", SETTINGS.details)):
@@ -94,7 +94,7 @@ def test_dropped_prompts_are_empty_and_degraded_maps_are_those_of_details_alone(
     settings = dataclasses.replace(SETTINGS, prompt_dropout=1.0, degrade_parsing=True)
     train(capture_folder, str(base_folder), tmp_path / "avatar", settings)
     empty = np.asarray(encode_prompts(load_base(base_folder), [""]))
-    views = training_views(open_capture(capture_folder), 1, settings.seed)
+    views = training_views([open_capture(capture_folder)], settings.copies, settings.seed)
     chosen = batch_indices(settings.seed, 0, len(views), settings.batch_size)
     for name in ("outlines", "details"):
         np.testing.assert_array_equal(calls[name]["batch"]["text"], np.repeat(empty, settings.batch_size, axis=0))
@@ -108,5 +108,5 @@ def test_force_replaces_a_finished_avatar(without_training, base_folder, capture
     other = make_capture(tmp_path / "capture", 12)
     train(other, str(base_folder), out, SETTINGS, "details", force=True)
     manifest = read_manifest(out, "avatar")
-    assert list(manifest["stages"]) == ["details"] and manifest["capture"]["path"] == str(other)
+    assert list(manifest["stages"]) == ["details"] and manifest["captures"][0]["path"] == str(other)
     assert {path.name for path in out.iterdir()} == {"avatar.json", "details", "training"}
