@@ -1,18 +1,8 @@
-"""The training state on disk: written by Orbax beside the training, verified, pruned, finished or not there.
-
-    FOLDER/<finished steps>/state/            as Orbax wrote it
-    FOLDER/<finished steps>/checkpoint.json   step, `about`, the tensors' shapes and types, SHA-256 of state/
-
-A checkpoint lies in `<steps>.<attempt>.new` until it is complete and becomes one by that folder's renaming; it is
-renamed to `<steps>.old` before its files are removed. So whatever has a number for its name was complete once, and
-what a kill leaves has none.
-"""
+"""The training state on disk: written by Orbax beside the training, verified, pruned, finished or not there."""
 
 import contextlib
 import json
 import logging
-import os
-import re
 import shutil
 import threading
 import warnings
@@ -24,9 +14,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from svp_jax.errors import UserError
-from svp_jax.manifest import CHECKSUM, checksum, sha256_folder
+from svp_jax.training.checkpoint_files import FILE, commit, damage, remove_all_but, remove_leftovers, steps
 
-FILE = "checkpoint.json"
 # In place of a step, in what process 0 tells the others.
 NONE, NONE_GOOD = -1, -2
 # Orbax numbers its saves for the whole process; two stages may train in two threads.
@@ -39,7 +28,7 @@ class Checkpoints:
     """The training state below one folder: the two newest checkpoints, each verified when written and when read.
 
     With several processes every one makes the same calls in the same order, and all see the same folder. Each writes
-    its part of the state; process 0 verifies and removes. One run at a time may use a folder.
+    its part of the state; process 0 verifies and removes. One run at a time may use a folder; it restores first.
     """
 
     def __init__(self, folder: Path):
@@ -50,7 +39,7 @@ class Checkpoints:
         self._attempts = 0
         if jax.process_index() == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self._folder)
+            remove_leftovers(self._folder)
 
     def restore(self, like, about: dict):
         """The newest checkpoint that is what was saved, as (finished steps, state); None where nothing was saved.
@@ -69,9 +58,8 @@ class Checkpoints:
         if found == NONE:
             return None
         if found == NONE_GOOD:
-            raise UserError(
-                f"{self._folder}: every checkpoint is damaged ({_damages(self._folder)}); remove it to start anew"
-            )
+            damages = ", ".join(f"{step}: {damage(self._folder / str(step))}" for step in reversed(steps(self._folder)))
+            raise UserError(f"{self._folder}: every checkpoint is damaged ({damages}); remove it to start anew")
         self._newest = found
         tensors = _by_name(like)
         saved = json.loads((self._folder / str(found) / FILE).read_text(encoding="utf-8"))
@@ -143,8 +131,8 @@ class Checkpoints:
             with contextlib.closing(orbax):
                 orbax.wait_until_finished()
             if jax.process_index() == 0:
-                _commit(new, content)
-                _remove_all_but(self._folder, {step, self._newest})
+                commit(new, content)
+                remove_all_but(self._folder, {step, self._newest})
         except Exception as error:
             # Whatever it is would be lost with the thread.
             self._give_up(step, error)
@@ -153,7 +141,7 @@ class Checkpoints:
 
     def _give_up(self, step: int, error: Exception) -> None:
         if jax.process_index() == 0:
-            _remove_leftovers(self._folder)
+            remove_leftovers(self._folder)
         # TensorStore names many files before the cause.
         cause = " ".join(str(error).rsplit('": ', 1)[-1].split())[:200]
         older = "there is no older one" if self._newest is None else f"that of step {self._newest} stays"
@@ -166,16 +154,16 @@ class Checkpoints:
     def _find_newest(self) -> int:
         """The newest checkpoint that is what was saved, NONE or NONE_GOOD; warns of newer ones."""
         damaged = []
-        for step in reversed(_steps(self._folder)):
-            damage = _damage(self._folder / str(step))
-            if damage is None:
+        for step in reversed(steps(self._folder)):
+            what = damage(self._folder / str(step))
+            if what is None:
                 if damaged:
                     warnings.warn(
                         f"{self._folder}: damaged: {', '.join(damaged)}; going on from the checkpoint of step {step}",
                         stacklevel=3,
                     )
                 return step
-            damaged.append(f"{step} ({damage})")
+            damaged.append(f"{step} ({what})")
         return NONE_GOOD if damaged else NONE
 
 
@@ -216,72 +204,3 @@ def _differences(saved: dict[str, str], now: dict[str, str]) -> list[str]:
         for name in dict.fromkeys((*now, *saved))
         if saved.get(name) != now.get(name)
     ]
-
-
-def _steps(folder: Path) -> list[int]:
-    """Of all that were complete once, ascending."""
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-
-
-def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None where it is what was saved."""
-    try:
-        content = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
-        if content[CHECKSUM] != checksum(content):
-            return f"{FILE} is not what was written"
-        if content["state_sha256"] != sha256_folder(checkpoint / "state"):
-            return "its files are not what was written"
-    except FileNotFoundError:
-        return f"no {FILE}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"cannot be read: {error}"
-    return None
-
-
-def _damages(folder: Path) -> str:
-    return ", ".join(f"{step}: {_damage(folder / str(step))}" for step in reversed(_steps(folder)))
-
-
-def _commit(new: Path, content: dict) -> None:
-    """Makes `new`, to which Orbax has written, the checkpoint that `content` describes; it survives a power cut."""
-    content = {**content, "state_sha256": sha256_folder(new / "state")}
-    content[CHECKSUM] = checksum(content)
-    (new / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    for path in (*new.rglob("*"), new):
-        _sync(path)
-    checkpoint = new.with_name(str(content["step"]))
-    _move_away(checkpoint)
-    new.rename(checkpoint)
-    _sync(checkpoint.parent)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move_away(checkpoint: Path) -> None:
-    """Makes it a leftover, where it is there: half removed, it must not look like a checkpoint."""
-    if checkpoint.exists():
-        old = checkpoint.with_name(checkpoint.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        checkpoint.rename(old)
-
-
-def _remove_all_but(folder: Path, keep: set) -> None:
-    """What cannot be removed is tried again after the next save."""
-    with contextlib.suppress(OSError):
-        for step in _steps(folder):
-            if step not in keep:
-                _move_away(folder / str(step))
-        _remove_leftovers(folder)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for path in folder.iterdir():
-        if re.fullmatch(r"\d+(\.\d+\.new|\.old)", path.name):
-            shutil.rmtree(path, ignore_errors=True)

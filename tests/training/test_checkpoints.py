@@ -20,7 +20,7 @@ import pytest
 from checkpoint_programs import ABOUT, check_state, devices_sharding, like, next_state, state_at
 
 from svp_jax.errors import UserError
-from svp_jax.training import checkpoints
+from svp_jax.training import checkpoint_files, checkpoints
 from svp_jax.training.checkpoints import Checkpoints
 
 
@@ -262,7 +262,7 @@ def test_the_first_save_fails(one, tmp_path, monkeypatch):
     def refused(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "_sync", refused)
+    monkeypatch.setattr(checkpoint_files, "_sync", refused)
     with pytest.warns(UserWarning, match="there is no older one"):
         assert save(tmp_path / "checkpoints", 1, one=one) is None
     assert Checkpoints(tmp_path / "checkpoints").restore(like(one), ABOUT) is None
@@ -271,7 +271,7 @@ def test_the_first_save_fails(one, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_dying_before_any_change_of_the_folder(one, two_saved, tmp_path, monkeypatch):
     """While step 3 is saved: before it is described, before every renaming, in every removal."""
-    monkeypatch.setattr(checkpoints, "_sync", lambda path: None)
+    monkeypatch.setattr(checkpoint_files, "_sync", lambda path: None)
     ends = []
     while not ends or ends[-1] != "finished":
         folder = shutil.copytree(two_saved, tmp_path / f"{len(ends)}" / "checkpoints")
