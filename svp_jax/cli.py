@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from svp_jax.errors import UserError
+from svp_jax.errors import Stopped, UserError
 
 
 def _path(name: str) -> object:
@@ -36,8 +36,16 @@ def train(
     steps: _optional(int, "INT", "the config's") = None,
     save_every: _optional(int, "INT", "the config's") = None,
     batch_size: _optional(int, "INT", "the config's") = None,
+    accumulation: _optional(int, "INT", "the config's") = None,
+    precision: _optional(Literal["float32", "bfloat16"], "float32|bfloat16", "the config's") = None,
+    remat: _optional(Literal["none", "light", "full"], "none|light|full", "the config's") = None,
+    parallel: _optional(Literal["pmap", "fsdp"], "pmap|fsdp", "the config's") = None,
+    device: _optional(Literal["any", "gpu", "cpu"], "any|gpu|cpu", "the config's") = None,
     prompt: _optional(str, "TEXT", "the first capture's, else the config's") = None,
     seed: _optional(int, "INT", "the config's") = None,
+    coordinator: _optional(str, "HOST:PORT", "found from SLURM, Open MPI or Kubernetes, else one process") = None,
+    processes: _optional(int, "INT", "as --coordinator") = None,
+    process: _optional(int, "INT", "as --coordinator") = None,
     force: bool = False,
 ) -> None:
     """Trains an avatar on one or more captures of a person; an interrupted run goes on when it is called again.
@@ -52,11 +60,22 @@ def train(
         stage: which of the two models to train.
         steps: optimizer steps of each stage. The VAE pass, and stages of different length, are the config's.
         save_every: steps between checkpoints.
-        batch_size: images per step, over all devices together.
+        batch_size: images per step, over all devices and accumulated parts together.
+        accumulation: parts that a step's batch is taken in one after the other, for less memory.
+        precision: what the networks compute in; bfloat16 is faster and smaller on GPUs.
+        remat: what is computed again in the backward pass instead of being kept: less memory, more time.
+        parallel: pmap, or fsdp, which shares the parameters out over the devices.
+        device: what to train on; it is an error where there is none.
         prompt: text that describes the person.
         seed: of all randomness.
+        coordinator: of a run of several processes, where number 0 listens; see docs/scaling.md.
+        processes: how many processes there are.
+        process: number of this one, from 0.
         force: replace a finished avatar.
     """
+    from svp_jax.training.hosts import connect, is_first
+
+    connect(coordinator, processes, process)
     from svp_jax.manifest import read_manifest
     from svp_jax.training.config import TrainConfig, load_config
     from svp_jax.training.train import train as run
@@ -64,7 +83,10 @@ def train(
     settings = load_config(config) if config else TrainConfig()
     if prompt is None and captures:
         prompt = read_manifest(captures[0], "capture").get("prompt")
-    given = {"save_every": save_every, "batch_size": batch_size, "prompt": prompt, "seed": seed}
+    given = dict(
+        save_every=save_every, batch_size=batch_size, accumulation=accumulation, precision=precision, remat=remat,
+        parallel=parallel, device=device, prompt=prompt, seed=seed,
+    )  # fmt: skip
     settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
     if steps is not None:
         settings = dataclasses.replace(
@@ -73,7 +95,8 @@ def train(
             details=dataclasses.replace(settings.details, steps=steps),
         )
     run(captures, base, out, settings, stage, force)
-    print(f"wrote the avatar {out}")
+    if is_first():
+        print(f"wrote the avatar {out}")
 
 
 def evaluate(subject: _path("SUBJECT"), reference: _path("REFERENCE"), out: Path, force: bool = False) -> None:
@@ -283,7 +306,11 @@ def main() -> None:
         # XLA has one class for all that fails while it runs.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _fail("the device is out of memory; train with a lower --batch-size, render with a lower --chunk")
+        _fail("the device is out of memory; train with --accumulation or --remat full, render with a lower --chunk")
+    except Stopped as stop:
+        print(f"svp: {stop}; the same command goes on", file=sys.stderr)
+        # As a shell reports a program that a signal ended.
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("svp: interrupted; the same command goes on where it can", file=sys.stderr)
         sys.exit(130)

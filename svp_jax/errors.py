@@ -1,7 +1,8 @@
-"""The one exception for bad input: the command line prints it as one line and exits with 2."""
+"""What ends a command early with one line: bad input (exit 2), and a signal that asked it to stop."""
 
 import difflib
 import math
+import signal
 from collections.abc import Collection
 
 
@@ -10,6 +11,18 @@ class UserError(ValueError):
 
     The message is one line that names the file or flag, says what is wrong, what is allowed and what to do.
     """
+
+
+class Stopped(Exception):
+    """Training stopped because a signal asked it to; all is saved, and the same command goes on.
+
+    Attributes:
+        signal: which one.
+    """
+
+    def __init__(self, message: str, number: signal.Signals):
+        super().__init__(message)
+        self.signal = number
 
 
 def outside(value: float, low: float, high: float) -> str:

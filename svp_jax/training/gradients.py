@@ -1,4 +1,4 @@
-"""Loss and gradients of a batch: every device takes its rows, then they average; parts of a batch are summed up first."""
+"""Loss and gradients of a batch: parts of it are summed up, every device takes its rows, then all average."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ that share a global batch does not change its randomness."""
 
 
 class Numbers(NamedTuple):
-    """What differs from step to step besides data: arguments, so that runs which differ in nothing else compile once."""
+    """What differs from step to step besides data: runs which differ in nothing else share a compiled step."""
 
     seed: np.uint32
     step: np.uint32

@@ -46,8 +46,8 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
         jax.distributed.initialize(coordinator, processes, process)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the processes do not find each other: {str(error).splitlines()[0][:200]}; start all of them, and check that "
-            "process 0 can be reached at --coordinator"
+            f"the processes do not find each other: {str(error).splitlines()[0][:200]}; start all of them, and check "
+            "that process 0 can be reached at --coordinator"
         ) from None
 
 

@@ -15,20 +15,20 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from svp_jax.errors import UserError
+from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts, loader
 from svp_jax.training.checkpoints import Checkpoints
+from svp_jax.training.clock import Clock
 from svp_jax.training.devices import Devices, check_batch
 from svp_jax.training.diagnose import not_finite_message
+from svp_jax.training.gradients import LossOf, Numbers
 from svp_jax.training.log import TrainingLog
-from svp_jax.training.clock import Clock
-from svp_jax.training.memory import MemoryNeed, bytes_on_device, check_memory, need
+from svp_jax.training.memory import MemoryNeed, check_memory, need
 from svp_jax.training.memory_use import peak_memory
 from svp_jax.training.optimizer import ema_decay_at, make_optimizer
 from svp_jax.training.settings import RunSettings
-from svp_jax.training.gradients import LossOf, Numbers
 from svp_jax.training.step import TrainState, TrainStep, first_state, make_train_step, state_shapes
-from svp_jax.training.stop import Stopped, StopRequest, stop_on_signals
+from svp_jax.training.stop import StopRequest, stop_on_signals
 from svp_jax.training.trainable import Flat, Rules, assemble, divide, flatten, table
 
 LOG_EVERY = 10
@@ -92,7 +92,7 @@ def fit(
     shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
     frozen = _stored(frozen, settings.precision)
     # Before anything is placed: activations are known only when the step is compiled.
-    _check_memory(run, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices))
+    check_memory(name, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices), devices, settings)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         start, state = checkpoints.restore(shapes, run.about) or (0, None)
         if start:
@@ -169,7 +169,8 @@ def _train(
             batch = next(batches)
             coming = parts_of(batch)
             compiled = run.step_fn.gradients.compiled(state.trained, frozen, coming[0], run.numbers(start), len(coming))
-            _check_memory(run, need(state, state.trained, frozen, compiled, run.devices))
+            found = need(state, state.trained, frozen, compiled, run.devices)
+            _say(check_memory(run.name, found, run.devices, settings))
         # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once.
         stop = stack.enter_context(stop_on_signals()) if jax.process_count() == 1 else None
         progress = stack.enter_context(_progress(run, start))
@@ -224,10 +225,6 @@ def _stored(frozen: Flat, precision: str) -> Flat:
     if precision == "float32":
         return frozen
     return {name: np.asarray(x).astype(jnp.bfloat16) if x.ndim > 1 else x for name, x in frozen.items()}
-
-
-def _check_memory(run: _Run, found: MemoryNeed) -> None:
-    _say(check_memory(run.name, found, run.devices, run.settings))
 
 
 def _check_finite(

@@ -1,8 +1,8 @@
 """How much memory a run needs on each device, what the devices have, and what to do where that is too little."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -33,8 +33,10 @@ class MemoryNeed:
         return self.state + self.frozen + self.step
 
     def __str__(self) -> str:
-        parts = f"state {_gib(self.state)}, frozen parameters {_gib(self.frozen)}, activations and gradients {_gib(self.step)}"
-        return f"{_gib(self.total)} ({parts})"
+        return (
+            f"{_gib(self.total)} (state {_gib(self.state)}, frozen parameters {_gib(self.frozen)}, "
+            f"gradients and activations {_gib(self.step)})"
+        )
 
 
 def bytes_on_device(tree, devices: Devices) -> int:
@@ -55,13 +57,11 @@ def need(state, trained, frozen, compiled: jax.stages.Compiled, devices: Devices
 
 
 def available(device: jax.Device) -> int:
-    """Bytes that `device` lets this process use; of the CPU, its part of the machine's memory that is free."""
+    """Bytes that `device` lets this process use; of the CPU, its part of the machine's memory."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
-    # Linux: what can be taken without swapping.
-    text = Path("/proc/meminfo").read_text().split("MemAvailable:")[1]
-    return int(text.split()[0]) * 1024 // jax.local_device_count()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
 
 
 def check_memory(name: str, found: MemoryNeed, devices: Devices, settings: RunSettings) -> str:

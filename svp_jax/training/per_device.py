@@ -1,4 +1,4 @@
-"""Programs that are written for one device and compiled for all: by pmap, or by shard_map where parameters are shared out.
+"""Programs written for one device, compiled for all: by pmap, or by shard_map where parameters are shared out.
 
 A total of (loss, gradients) is every device's own: an array [devices, ...] with a row for each, or, of a parameter that
 is shared out, each device's share of it.

@@ -11,8 +11,8 @@ from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlled
 from svp_jax.training.batches import batch_indices, sample_rng
-from svp_jax.training.latents import Latents
 from svp_jax.training.gradients import LossOf
+from svp_jax.training.latents import Latents
 from svp_jax.training.views import Views
 
 
@@ -38,7 +38,8 @@ class StageSamples:
     seed: int
 
     def __call__(self, step: int, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
-        """Of b rows in 0 .. batch_size - 1: mean, std [b, h, w, c], condition uint8 [b, S, S, C], text [b, T, D], frame [b]."""
+        """Of b rows in 0 .. batch_size - 1: mean, std [b, h, w, c], condition uint8 [b, S, S, C], text [b, T, D], and
+        the frame of the capture [b]."""
         chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)[rows]
         rngs = [sample_rng(self.seed, step, int(row)) for row in np.arange(self.batch_size)[rows]]
         empty = np.array([rng.random() < self.prompt_dropout for rng in rngs])

@@ -58,8 +58,8 @@ class TrainStep:
     """The compiled step; call it with the batch in as many parts as gradients are accumulated over.
 
     `step(state, frozen, parts, numbers)` returns (state, scalars) and donates the state; parts as in `Gradients`.
-    `scalars` holds the loss, the L2 norms of gradients, updates and trained parameters, averaged over the global batch, whether all is
-    finite, and `gradient_norms`, one for each parameter in the order of their names.
+    `scalars` holds the loss and the L2 norms of gradients, updates and trained parameters, averaged over the global
+    batch, whether all is finite, and `gradient_norms`, one for each parameter in the order of their names.
     """
 
     def __init__(self, gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs, devices: Devices):

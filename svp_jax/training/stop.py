@@ -21,18 +21,6 @@ class StopRequest:
         return self.signal is not None
 
 
-class Stopped(Exception):
-    """Training stopped because a signal asked it to; all is saved, and the same command goes on.
-
-    Attributes:
-        signal: which one.
-    """
-
-    def __init__(self, message: str, number: signal.Signals):
-        super().__init__(message)
-        self.signal = number
-
-
 # Of the block that the main thread is in.
 _current: StopRequest | None = None
 

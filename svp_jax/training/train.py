@@ -115,7 +115,7 @@ def _train_stages(
     folder: Path,
     devices: Sequence[jax.Device],
 ) -> None:
-    """Those that are not finished: at once, each on half of the devices, where they can be; else one after the other."""
+    """Those that are not finished: at once, each on half of the devices, where that can be; else in turn."""
     names = [name for name in names if not hosts.as_first_says(is_trained(name, folder))]
     halves = _halves(config, devices) if len(names) == 2 else None
     if halves is None:

@@ -20,8 +20,8 @@ from svp_jax.training import hosts
 from svp_jax.training.config import TrainConfig
 from svp_jax.training.devices import Devices
 from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, held_out_split, spread
-from svp_jax.training.loop import fit
 from svp_jax.training.log import copy_log
+from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.trainable import vae_rules
