@@ -2,18 +2,21 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from factories import make_capture
 from training_run import CONFIG
 
-import svp_jax.training.train as train_module
 from svp_jax.capture.capture import open_capture
 from svp_jax.inspect import inspect
 from svp_jax.manifest import read_manifest
 from svp_jax.models.codec import encode_images
+from svp_jax.training import stage_run
 from svp_jax.training.batches import batch_indices
 from svp_jax.training.config import Copies, Stage, VAEPass
+from svp_jax.training.log import TrainingLog
+from svp_jax.training.settings import RunSettings
 from svp_jax.training.train import train
 from svp_jax.training.views import training_views
 from svp_jax.weights.base import encode_prompts, load_base
@@ -33,6 +36,11 @@ SETTINGS = dataclasses.replace(
     temporal_previous=0.2,
     temporal_noise=0.8,
     temporal_tau=0.6,
+    accumulation=2,
+    precision="bfloat16",
+    remat="light",
+    optimizer_state="factored",
+    ema_decay=0.9,
     seed=3,
 )
 
@@ -42,17 +50,18 @@ def without_training(monkeypatch):
     """Calls of the loop, by stage, and of the loss; the loop gives back the models as they were."""
     calls, losses = {}, []
 
-    def fit(name, models, rules, loss_of, samples, folder, **settings):
-        calls[name] = {"models": models, "rules": rules, "batch": samples(0, slice(None)), **settings}
-        (folder / "log.jsonl").write_text("")
-        return models
+    def fit(name, models, rules, loss_of, samples, folder, settings, devices, preview):
+        batch = samples(0, slice(None))
+        calls[name] = {"models": models, "rules": rules, "batch": batch, "settings": settings, "devices": devices}
+        with TrainingLog(folder, 0):
+            return models
 
     def stage_loss(*arguments):
         losses.append(arguments)
         return stage_loss
 
-    monkeypatch.setattr(train_module, "fit", fit)
-    monkeypatch.setattr(train_module, "stage_loss", stage_loss)
+    monkeypatch.setattr(stage_run, "fit", fit)
+    monkeypatch.setattr(stage_run, "stage_loss", stage_loss)
     return calls, losses
 
 
@@ -74,10 +83,15 @@ def test_each_stage_gets_its_samples_and_settings(without_training, base_folder,
         np.testing.assert_array_equal(call["batch"]["condition"], views.condition(name, chosen, 2))
         np.testing.assert_array_equal(call["batch"]["text"], np.where(moved[:, None, None], of_copies, own))
         assert call["models"].keys() == {"controlnet", "unet"}
-        assert call["settings"].learning_rate == stage.learning_rate
+        settings = call["settings"]
+        assert settings == RunSettings.of(SETTINGS, stage.steps, stage.learning_rate)
+        assert (settings.steps, settings.batch_size, settings.seed) == (stage.steps, SETTINGS.batch_size, 3)
+        assert (settings.optimizer.learning_rate, settings.optimizer.state) == (stage.learning_rate, "factored")
+        assert (settings.accumulation, settings.precision, settings.remat) == (2, "bfloat16", "light")
+        assert settings.ema_decay == 0.9
+        assert {model.dtype for model in call["models"].values()} == {jnp.dtype("bfloat16")}
         multipliers = {multiplier for pattern, multiplier in call["rules"] if pattern.startswith("unet/")} - {None}
         assert multipliers == {stage.unet_learning_rate / stage.learning_rate}
-        assert (call["steps"], call["batch_size"], call["seed"]) == (stage.steps, SETTINGS.batch_size, 3)
     assert not np.allclose(calls["outlines"]["batch"]["mean"], calls["details"]["batch"]["mean"], atol=0.01)
     assert {arguments[1:] for arguments in losses} == {(base.vae.config.scaling_factor, 2.5, 5.0)}
     manifest = read_manifest(out, "avatar")
