@@ -53,10 +53,13 @@ def batches(samples: Samples, rows: np.ndarray, start: int, processes: int) -> I
     else:
         made = numbers.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=READY))
     iterator = iter(made)
+    checked = _checked(iterator)
     try:
-        yield _checked(iterator)
+        yield checked
     finally:
         iterator.close()
+        # Whoever keeps it keeps nothing of grain's, which complains where it lasts to the end of the program.
+        checked.close()
 
 
 def _share(samples: Samples, rows: np.ndarray, step: int) -> dict[str, np.ndarray]:
