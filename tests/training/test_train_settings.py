@@ -9,6 +9,7 @@ from factories import make_capture
 from training_run import CONFIG
 
 from svp_jax.capture.capture import open_capture
+from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import read_manifest
 from svp_jax.models.codec import encode_images
@@ -124,3 +125,27 @@ def test_force_replaces_a_finished_avatar(without_training, base_folder, capture
     manifest = read_manifest(out, "avatar")
     assert list(manifest["stages"]) == ["details"] and manifest["captures"][0]["path"] == str(other)
     assert {path.name for path in out.iterdir()} == {"avatar.json", "details", "training"}
+
+
+def test_several_captures_of_one_person(without_training, base_folder, capture_folder, tmp_path):
+    calls, _ = without_training
+    other = make_capture(tmp_path / "other", 12)
+    # The face that scripts move is the first one's.
+    (other / "face.npz").write_bytes(b"of the second")
+    settings = dataclasses.replace(SETTINGS, copies=Copies())
+    train([capture_folder, other], str(base_folder), tmp_path / "avatar", settings, "outlines")
+    manifest = read_manifest(tmp_path / "avatar", "avatar")
+    assert [each["path"] for each in manifest["captures"]] == [str(capture_folder), str(other)]
+    assert {path.name for path in (tmp_path / "avatar").iterdir()} == {"avatar.json", "outlines", "training"}
+    views = training_views([open_capture(capture_folder), open_capture(other)], settings.copies, settings.seed)
+    chosen = batch_indices(settings.seed, 0, len(views), settings.batch_size)
+    assert len(set(views.sources[chosen])) == 2, "take another seed: the batch must hold both"
+    np.testing.assert_array_equal(calls["outlines"]["batch"]["condition"], views.condition("outlines", chosen, 2))
+    for captures, words in (
+        ([capture_folder], "captures.count 2, not 1"),
+        ([other, capture_folder], r"captures\.0\.manifest_sha256 .*captures\.1\.manifest_sha256"),
+    ):
+        with pytest.raises(UserError, match=f"is an avatar with {words}.*; use the same settings to add a stage"):
+            train(captures, str(base_folder), tmp_path / "avatar", settings, "details")
+    train([capture_folder, other], str(base_folder), tmp_path / "avatar", settings, "details")
+    assert inspect(tmp_path / "avatar") == []
