@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from factories import NoPreview
 from flax import nnx
 
-from svp_jax.capture.images import write_png
 from svp_jax.errors import UserError
 from svp_jax.training.devices import Devices
 from svp_jax.training.loop import fit
@@ -34,20 +34,6 @@ def samples(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"x": x, "y": x @ np.float32([[2.0], [-1.0]]) + 3}
 
 
-class Look:
-    """A preview that calls `see`, and a picture of one pixel."""
-
-    def __init__(self, folder, see):
-        self.folder, self.see = folder, see
-
-    def path(self, step):
-        return self.folder / "preview.png"
-
-    def __call__(self, step, models):
-        write_png(self.path(step), np.zeros((1, 1, 3), np.uint8))
-        return self.see(step, models) or {}
-
-
 def run(
     folder,
     *,
@@ -60,7 +46,7 @@ def run(
 ) -> dict[str, nnx.Module]:
     line = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     settings = dataclasses.replace(SETTINGS, **changes)
-    look, devices = Look(folder, preview), devices or Devices.of("pmap")
+    look, devices = NoPreview(folder, preview), devices or Devices.of("pmap")
     return fit("toy", {"line": line}, rules, loss_of, samples, folder, settings, devices, look)
 
 
