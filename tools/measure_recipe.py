@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _landmark_distance(folder: Path, capture: Path) -> float:
-    """Of the rendered frames from the true ones, mean over brows, nose, eyes and lips, in percent of the eyes' distance.
+    """Mean over brows, nose, eyes and lips of the rendered frames, in percent of the distance of the eyes' corners.
 
     Of frames where a face is found in both.
     """
