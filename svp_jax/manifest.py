@@ -15,7 +15,8 @@ from pathlib import Path
 
 from svp_jax.errors import UserError
 
-SCHEMA_VERSION = 1
+# Of each kind. Avatars of version 1 name one capture, others a list of them.
+SCHEMA_VERSIONS = {"demo": 1, "capture": 1, "avatar": 2, "render": 1, "report": 1}
 FILE_NAMES = {
     "demo": "demo.json",
     "capture": "capture.json",
@@ -36,7 +37,7 @@ DEMO_PROGRESS = "progress.json"
 
 def write_manifest(folder: Path, kind: str, body: dict) -> None:
     """Writes the manifest of `kind` into `folder`, beside and then renamed, with its own checksum."""
-    manifest = {"kind": kind, "schema_version": SCHEMA_VERSION, **body}
+    manifest = {"kind": kind, "schema_version": SCHEMA_VERSIONS[kind], **body}
     manifest[CHECKSUM] = checksum(manifest)
     write_json(Path(folder) / FILE_NAMES[kind], manifest)
 
@@ -62,11 +63,9 @@ def read_manifest(folder: Path, kind: str) -> dict:
         raise UserError(f"{path} is not valid JSON ({error}); make the {kind} again") from None
     if manifest.get("kind") != kind:
         raise UserError(f"{path} says kind {manifest.get('kind')!r}, expected {kind!r}")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema_version {manifest.get('schema_version')!r}, this program reads {SCHEMA_VERSION}; "
-            f"make the {kind} again"
-        )
+    version, expected = manifest.get("schema_version"), SCHEMA_VERSIONS[kind]
+    if version != expected:
+        raise UserError(f"{path} has schema_version {version!r}, this program reads {expected}; make the {kind} again")
     if manifest.get(CHECKSUM) != checksum(manifest):
         raise UserError(f"{path} was edited: its content does not match its {CHECKSUM}; make the {kind} again")
     return manifest

@@ -135,7 +135,7 @@ def test_as_a_module():
             ["train", "c", "--base", "tiny", "--out", "o", "--setps", "3"],
             "Unrecognized options: --setps, 3; perhaps you meant --steps",
         ),
-        (["train", "c", "d", "--base", "tiny", "--out", "o"], "Unrecognized options: d; see `svp train --help`"),
+        (["inspect", "c", "d"], "Unrecognized options: d; see `svp inspect --help`"),
         (["train", "c", "--base", "tiny"], "Missing from svp train: --out PATH"),
         (["render"], "AVATAR"),
         (

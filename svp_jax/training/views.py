@@ -128,6 +128,8 @@ class Views:
             if mirrors(matrix[0]):
                 # The right and the left iris.
                 condition[..., [6, 7]] = condition[..., [7, 6]]
+        if np.array_equal(matrix[0], UNMOVED):
+            return condition[0]
         for channels in (slice(3 * render, 3 * render + 3) for render in renders):
             condition[..., channels] = turn_normals(condition[..., channels], matrix)
         return move(condition, matrix)[0]

@@ -174,6 +174,15 @@ def test_nearest_frame_equals_a_search_by_hand_and_finds_itself(capture):
     assert mean_training_frame([opened]).shape == (64, 64, 3)
 
 
+def test_baselines_look_in_all_captures(capture, tmp_path):
+    opened, other = open_capture(capture), open_capture(make_capture(tmp_path / "other", 12))
+    sources, frames = nearest_training_frames([other, opened], opened, np.array([20, 3]))
+    # Both show the same; the first ends before frame 20.
+    assert sources.tolist() == [1, 0] and frames.tolist() == [20, 3]
+    both = np.concatenate([each.frames(each.train_indices) for each in (other, opened)])
+    np.testing.assert_array_equal(mean_training_frame([other, opened]), np.round(both.mean(axis=0)))
+
+
 def test_round_trips_do_not_depend_on_the_batch(avatar, capture):
     vae = load_model(read_manifest(avatar, "avatar")["base"]["path"] + "/vae")
     images = open_capture(capture).frames(range(11))
@@ -304,7 +313,7 @@ def test_what_was_made_again_since_is_a_reason_not_a_baseline(capture, avatar, t
 
 def test_a_training_capture_that_was_made_again_is_no_baseline(capture, avatar, tmp_path):
     training = {"path": str(make_capture(tmp_path / "training", 12)), "manifest_sha256": "1" * 64, "size": 64}
-    other = changed_copy(avatar, "avatar", tmp_path / "avatar", capture=training)
+    other = changed_copy(avatar, "avatar", tmp_path / "avatar", captures=[training])
     render = make_render(tmp_path / "render", other, range(24, 30), driver=sha256_of(capture))
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
     assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame"}
