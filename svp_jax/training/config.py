@@ -44,6 +44,9 @@ class Stage:
     """Of the UNet's trained part; the original ControlNet code advises about 2e-6 when unlocked."""
     trainable: str = "unlocked"
     """locked: ControlNet only | unlocked: and the UNet's decoder half | full: and the whole UNet."""
+    controlnet: str = ""
+    """Folder or file of a ControlNet to start from (of as many channels, or of one picture); empty: the base's own,
+    else a copy of the UNet's encoder."""
 
 
 @dataclasses.dataclass(frozen=True)

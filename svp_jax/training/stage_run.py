@@ -1,22 +1,19 @@
 """One stage from its latents to its networks on disk."""
 
 import shutil
-import warnings
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 from svp_jax.diffusion import Schedule
 from svp_jax.face.conditions import condition_spec
-from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
-from svp_jax.models.layers import copy_of
 from svp_jax.models.vae import VAE
 from svp_jax.training import hosts
 from svp_jax.training.config import TrainConfig
 from svp_jax.training.devices import Devices
+from svp_jax.training.first_controlnet import first_controlnet
 from svp_jax.training.held_out import scored_frames
 from svp_jax.training.latents import Latents, cached_latents
 from svp_jax.training.log import copy_log
@@ -65,7 +62,7 @@ def train_stage(
         channels = condition_spec(config.window)[name]["channels"]
         models = fit(
             name,
-            {"controlnet": _first_controlnet(base, channels, config.seed), "unet": base.unet},
+            {"controlnet": first_controlnet(base, stage.controlnet, name, channels, config.seed), "unet": base.unet},
             stage_rules(stage.trainable, stage.unet_learning_rate / stage.learning_rate),
             stage_loss(
                 base.scheduler_config,
@@ -115,17 +112,3 @@ def _latents(name: str, views: Views, vae: VAE, work: Path) -> Latents:
         make()
     hosts.wait_for_all(f"latents of {name}")
     return make()
-
-
-def _first_controlnet(base: Base, channels: int, seed: int) -> ControlNet:
-    """The base's own ControlNet where it has one for as many channels, else a copy of the UNet's encoder."""
-    own = base.controlnet
-    if own is not None and own.config.conditioning_channels == channels:
-        return copy_of(own)
-    if own is not None:
-        warnings.warn(
-            f"the base's controlnet reads {own.config.conditioning_channels} condition channels, this avatar has "
-            f"{channels}: training starts from the unet's encoder instead",
-            stacklevel=2,
-        )
-    return controlnet_from_unet(base.unet, channels, nnx.Rngs(seed))

@@ -23,6 +23,7 @@ from svp_jax.training import hosts
 from svp_jax.training.captures import describe, labels_of, open_captures
 from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.devices import Devices, check_batch, find_devices
+from svp_jax.training.first_controlnet import check_fits, describe_controlnet, open_controlnet
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
 from svp_jax.training.stage_run import is_trained, prompts, train_stage
 from svp_jax.training.stop import stop_on_signals
@@ -69,6 +70,8 @@ def train(
         "stages": list(STAGES if joined else names),
         "config": dataclasses.asdict(config),
     }
+    if given := {name: stage.controlnet for name in names if (stage := getattr(config, name)).controlnet}:
+        run["controlnets"] = {name: describe_controlnet(path) for name, path in given.items()}
     if opened.description:
         # Of a single file: which of its weights were taken, and what they predict.
         run["base"]["recognised"] = opened.description
@@ -163,6 +166,9 @@ def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...],
                 "vae.trainable is all: the latent space moves away from what this base's UNet knows; decoder keeps it",
                 stacklevel=2,
             )
+    for name in names:
+        if given := getattr(config, name).controlnet:
+            check_fits(given, open_controlnet(given), base, condition_spec(config.window)[name]["channels"])
     encode_prompts(base, prompts(config))
     TrainingSchedule.from_config(base.scheduler_config)
     try:

@@ -4,15 +4,12 @@ import dataclasses
 import json
 from functools import partial
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 from toy_run import OPTIMIZER, run, samples, squared_error
 
 from svp_jax.errors import UserError
-from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
 
 
 def log(folder) -> list[dict]:
@@ -140,33 +137,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
 def test_a_batch_must_divide(tmp_path):
     with pytest.raises(UserError, match=r"batch_size is 4, .* 1 devices x 3 accumulated parts.*multiple of 3"):
         run(tmp_path, accumulation=3)
-
-
-def test_warm_up_then_cosine():
-    settings = OptimizerSettings(1.0, warmup_steps=4, decay="cosine", clip_norm=1.0, weight_decay=0.0)
-    expected = [0.25, 0.4375, 0.625, 0.8125, *(0.5 * (1 + np.cos(np.pi * np.arange(8) / 8)))]
-    np.testing.assert_allclose([settings.learning_rate_at(step, 12) for step in range(12)], expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_warm_up_takes_at_most_half_of_a_run(steps):
-    settings = OptimizerSettings(0.5, warmup_steps=100, decay="constant", clip_norm=1.0, weight_decay=0.0)
-    rates = [settings.learning_rate_at(step, steps) for step in range(steps)]
-    assert rates[-1] == 0.5 and all(0 < rate <= 0.5 for rate in rates)
-
-
-def test_it_is_adamw_on_clipped_gradients_at_a_rate_for_each_parameter():
-    """Against optax.adamw, whose update is linear in the rate."""
-    optimizer = make_optimizer(1.0, 0.1, (("a", 1.0), ("b", 0.2)))
-    reference = optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1)
-    parameters = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([3.0])}
-    state, plain = optimizer.init(parameters), reference.init(parameters)
-    gradient = {"a": jnp.array([0.3, 0.4]), "b": jnp.array([0.0])}  # a norm of 0.5
-    for scale, clipped, rate in ((1.0, 1.0, 0.5), (100.0, 2.0, 0.25)):
-        change, state = optimizer.update(optax.tree.scale(scale, gradient), state, parameters, learning_rate=rate)
-        expected, plain = reference.update(optax.tree.scale(clipped, gradient), plain, parameters)
-        np.testing.assert_allclose(change["a"], rate * expected["a"], rtol=1e-5)
-        np.testing.assert_allclose(change["b"], 0.2 * rate * expected["b"], rtol=1e-5)
 
 
 def test_runs_of_another_length_rate_and_seed_share_a_step(tmp_path):

@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import shutil
 
 import jax
 import numpy as np
 import pytest
-from factories import make_capture, random_model
+from factories import make_capture
 from flax import nnx
 from training_run import CONFIG, read_log
 
@@ -16,11 +15,11 @@ from svp_jax.capture.images import read_png
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
-from svp_jax.models import ControlNet, ControlNetConfig
 from svp_jax.training import stage_run
 from svp_jax.training.checkpoints import Checkpoints
 from svp_jax.training.config import Stage, VAEPass
 from svp_jax.training.devices import Devices
+from svp_jax.training.first_controlnet import first_controlnet
 from svp_jax.training.optimizer import make_optimizer
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step import make_train_step
@@ -28,7 +27,6 @@ from svp_jax.training.train import train
 from svp_jax.training.trainable import divide, flatten, stage_rules
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import load_base
-from svp_jax.weights.folder import save_model
 
 STAGES = ("outlines", "details")
 
@@ -119,28 +117,12 @@ def test_locked_leaves_the_whole_unet(base_folder, capture_folder, tmp_path, mon
     assert avatar.manifest["files"].keys() == {"outlines"}
 
 
-def test_training_starts_from_the_controlnet_of_the_base(base_folder, tmp_path):
-    folder = shutil.copytree(base_folder, tmp_path / "base")
-    channels = {"conditioning_channels": 9, "conditioning_embedding_out_channels": [8, 8, 8, 8]}
-    config = ControlNetConfig.from_json(load_base(folder).unet.config.encoder_json() | channels)
-    save_model(random_model(ControlNet, config, np.random.default_rng(3)), folder / "controlnet")
-    base = load_base(folder)
-    first = stage_run._first_controlnet(base, 9, seed=0)
-    assert changed(first, base.controlnet) == set()
-    # A copy: a training step donates what it is given.
-    jax.tree.map(lambda leaf: leaf.delete(), nnx.state(first))
-    assert np.isfinite(parameters(base.controlnet)["conv_in/bias"]).all()
-    with pytest.warns(UserWarning, match="reads 9 condition channels, this avatar has 6.*from the unet's encoder"):
-        other = stage_run._first_controlnet(base, 6, seed=0)
-    assert np.array_equal(parameters(other)["conv_in/bias"], parameters(base.unet)["conv_in/bias"])
-
-
 def test_both_stages_get_the_same_compiled_step(base_folder):
     """Which needs equal structures, rules and losses; the second stage would compile for another minute."""
     base = load_base(base_folder)
     steps = []
     for _ in STAGES:
-        models = {"controlnet": stage_run._first_controlnet(base, 9, seed=0), "unet": base.unet}
+        models = {"controlnet": first_controlnet(base, "", "details", 9, seed=0), "unet": base.unet}
         structures, flat = flatten(models)
         multipliers = divide(flat, stage_rules("unlocked", 0.5))[2]
         loss_of = stage_loss(base.scheduler_config, 0.2, 1.0, None)
