@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svp_jax.training.moments import round_at_random
@@ -102,6 +102,8 @@ def test_factored_moments_give_steps_of_adams_size():
         assert np.corrcoef(np.ravel(changes[0][name]), np.ravel(changes[1][name]))[0, 1] > 0.95
 
 
+# The first call compiles.
+@settings(deadline=None)
 @given(st.floats(-(2.0**100), 2.0**100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-30))
 def test_rounding_at_random_is_right_on_average(x):
     """Over all 2^16 bits: the mean is the number, and nothing is further than the next number of bfloat16."""
