@@ -12,6 +12,8 @@ memory; their weights are random. `train` measures small networks on the CPU and
 import argparse
 from pathlib import Path
 
+from svp_jax.xla_flags import set_xla_flags
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -24,7 +26,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="train: side of the pictures in pixels, a multiple of 64")
     parser.add_argument("--batch", type=int, help="train: pictures of a step")
     options = parser.parse_args()
-    # A benchmark imports what it needs: the rasterizer's neither jax nor torch.
+    set_xla_flags()
+    # Imported once the flags are set, and only what a benchmark needs.
     if options.what == "raster":
         from benchmarks.raster import benchmark_rasterizer
 

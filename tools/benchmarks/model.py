@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from benchmarks.reference import CONDITION_CHANNELS, SD15, alternate, torch_network
 from flax import nnx
 
-from benchmarks.reference import CONDITION_CHANNELS, SD15, alternate, torch_network
 from svp_jax.weights.folder import load_model
 
 

@@ -1,5 +1,6 @@
 """One training step beside PyTorch: ControlNet and the UNet's decoder half, AdamW, cached latents and text features."""
 
+import copy
 import json
 import os
 import sys
@@ -13,10 +14,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from benchmarks.reference import CONDITION_CHANNELS, SD15, alternate, torch_network
 from benchmarks.train_here import step_here
 from benchmarks.train_torch import step_in_torch
+
 from svp_jax.training.trainable import flatten
 from svp_jax.weights.base import TINY_BASE
 from svp_jax.weights.folder import load_model
@@ -43,7 +44,7 @@ def cases(full_width: bool, size: int | None, batch: int | None) -> list[Case]:
     half = SD15 | {"block_out_channels": (160, 320, 640, 640)}
     found = [Case("tiny", tiny, tiny_hint, size // 8 if size else side, batch or 8) for side in (16, 32)]
     found = found[:1] if size else found
-    return [*found, Case("half SD 1.5", half, hint, (size or 256) // 8, batch or 4)]
+    return [*found, Case("half SD 1.5", half, hint, (size or 256) // 8, batch or 2)]
 
 
 def benchmark_training(work: Path, repeats: int, full_width: bool, size: int | None, batch: int | None) -> None:
@@ -123,8 +124,9 @@ def as_ours(tensors: dict[str, dict], networks: dict, folder: Path) -> dict[str,
     """
     found = {}
     for name, network in networks.items():
-        weights = {key: tensors[name].get(key, value).float() for key, value in network.state_dict().items()}
-        network.save_pretrained(folder / name, state_dict={k: v.contiguous() for k, v in weights.items()})
+        network = copy.deepcopy(network).to("cpu")
+        network.load_state_dict(tensors[name], strict=False)
+        network.save_pretrained(folder / name)
         found[name] = load_model(folder / name)
     return {name: np.asarray(value) for name, value in flatten(found)[1].items()}
 

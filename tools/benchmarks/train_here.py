@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import optax
-
 from benchmarks.settings import ADAM_BETAS, CLIP_NORM, LEARNING_RATE, SCHEDULER, UNET_MULTIPLIER, WEIGHT_DECAY
+
 from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.models.controlnet import controlled
 from svp_jax.training.devices import replicate, shard

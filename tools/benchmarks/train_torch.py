@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from benchmarks.settings import ADAM_BETAS, CLIP_NORM, LEARNING_RATE, SCHEDULER, UNET_MULTIPLIER, WEIGHT_DECAY
 from diffusers import DDPMScheduler
 from torch.nn.functional import mse_loss
 from torch.utils.flop_counter import FlopCounterMode
-
-from benchmarks.settings import ADAM_BETAS, CLIP_NORM, LEARNING_RATE, SCHEDULER, UNET_MULTIPLIER, WEIGHT_DECAY
 
 
 def step_in_torch(
@@ -63,7 +62,7 @@ def step_in_torch(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=True)
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     def gradients() -> dict[str, dict[str, torch.Tensor]]:
         # After one step the first moments are the clipped gradients times 1 - beta_1.
