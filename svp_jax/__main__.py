@@ -1,9 +1,10 @@
-"""`svp`, and `python -m svp_jax`: the command line in a process that asks for huge pages."""
+"""`svp`, and `python -m svp_jax`: the command line in a process that asks for huge pages and has told XLA its flags."""
 
 import os
 import sys
 
 from svp_jax.cli import main as run
+from svp_jax.xla_flags import set_xla_flags
 
 TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -18,6 +19,7 @@ def main() -> None:
     if sys.platform == "linux" and TUNABLES not in os.environ:
         os.environ[TUNABLES] = HUGE_PAGES
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    set_xla_flags()
     run()
 
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from svp_jax.models import UNet, UNetConfig, controlnet_from_unet
 from svp_jax.models.attention import attend
-from svp_jax.models.layers import Conv, timestep_embedding, upsample_nearest
+from svp_jax.models.layers import Conv, conv2d, timestep_embedding, upsample_nearest
 
 CONFIG = {
     "block_out_channels": [8, 16],
@@ -48,7 +48,7 @@ def test_attention_in_bfloat16_has_a_float32_softmax():
 
 @pytest.mark.parametrize(("length", "causal"), [(9, False), (9, True), (1024, False), (1067, False), (1031, False)])
 def test_attention_is_the_same_on_every_backend(length, causal, monkeypatch):
-    """Whole, in blocks of 512 and of 97 queries, and where the length is prime."""
+    """Whole, in blocks of 128 and of 97 queries, and where the length is prime."""
     rng = np.random.default_rng(0)
     query, weight = (jnp.asarray(rng.standard_normal((2, length, 12)), jnp.float32) for _ in range(2))
     key, value = (jnp.asarray(rng.standard_normal((2, 9 if causal else 5, 12)), jnp.float32) for _ in range(2))
@@ -112,3 +112,22 @@ def test_wrong_shapes_are_named(unet):
         controlnet(jnp.ones((1, 4, 4, 4)), time, text, jnp.ones((1, 32, 32, 4)))
     with pytest.raises(ValueError, match="zip"):
         unet(jnp.ones((1, 4, 4, 4)), time, text, [jnp.zeros(1)])
+
+
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (0, 1)), ((0, 2), (1, 0))])
+@pytest.mark.parametrize(("stride", "channels"), [(1, (5, 2)), (1, (2, 5)), (2, (5, 2))])
+def test_convolution_has_the_gradients_of_lax(stride, channels, padding):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 6, 8, channels[0]), np.float32)
+    kernel = rng.standard_normal((3, 3, *channels), np.float32)
+
+    def plain(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=layout)
+
+    y, transpose = jax.vjp(lambda x, kernel: conv2d(x, kernel, stride, padding), x, kernel)
+    expected, reference = jax.vjp(plain, x, kernel)
+    np.testing.assert_array_equal(y, expected)
+    gradient = rng.standard_normal(y.shape, np.float32)
+    for ours, theirs in zip(transpose(gradient), reference(gradient), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
