@@ -9,9 +9,10 @@ from benchmarks.settings import ADAM_BETAS, CLIP_NORM, LEARNING_RATE, SCHEDULER,
 
 from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.models.controlnet import controlled
-from svp_jax.training.devices import replicate, shard
+from svp_jax.training.devices import Devices
+from svp_jax.training.gradients import Numbers
 from svp_jax.training.optimizer import make_optimizer
-from svp_jax.training.step import make_train_step
+from svp_jax.training.step import first_state, make_train_step
 from svp_jax.training.trainable import divide, flatten, stage_rules
 
 
@@ -34,20 +35,21 @@ def step_here(models: dict, batch: dict[str, np.ndarray]) -> tuple[Callable[[], 
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, stage_rules("unlocked", UNET_MULTIPLIER))
     optimizer = make_optimizer(CLIP_NORM, WEIGHT_DECAY, tuple(multipliers.items()))
-    train_step = make_train_step(loss_of, tuple(structures.items()), optimizer)
-    trained, opt_state = replicate(trained), replicate(optimizer.init(trained))
-    sample_index = shard(np.arange(len(batch["latents"]), dtype=np.uint32))
-    rest = (replicate(frozen), jax.tree.map(jax.numpy.asarray, shard(batch)), sample_index)
-    numbers = (np.uint32(0), np.uint32(0), np.float32(LEARNING_RATE))
+    devices = Devices.of("pmap")
+    train_step = make_train_step(loss_of, tuple(structures.items()), optimizer, devices)
+    state, frozen = first_state(trained, optimizer, False, devices), devices.place(frozen)
+    rows = {**batch, "row": np.arange(len(batch["latents"]), dtype=np.uint32)}
+    parts = [devices.place_rows({name: x[devices.rows(len(x), 1)[0]] for name, x in rows.items()})]
+    numbers = Numbers(np.uint32(0), np.uint32(0), np.float32(LEARNING_RATE), np.float32(0))
 
     def step() -> float:
-        nonlocal trained, opt_state
-        trained, opt_state, scalars = train_step(trained, opt_state, *rest, *numbers)
-        return float(scalars["loss"][0])
+        nonlocal state
+        state, scalars = train_step(state, frozen, parts, numbers)
+        return float(scalars["loss"])
 
     def gradients() -> dict[str, np.ndarray]:
         # After one step the first moments are the clipped gradients times 1 - beta_1.
-        moments = optax.tree.get(opt_state, "mu")
-        return {name: np.asarray(moment[0]) / (1 - ADAM_BETAS[0]) for name, moment in moments.items()}
+        moments = optax.tree.get(state.optimizer, "mu")
+        return {name: np.asarray(moment) / (1 - ADAM_BETAS[0]) for name, moment in moments.items()}
 
     return step, gradients
