@@ -32,17 +32,17 @@ def read_log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def trace(base: Path, capture: Path, out: Path, **changes) -> dict[str, list[float]]:
-    """Losses and gradient norms of every step of a details stage of 20 steps, global batch 4."""
+def trace(base: Path, capture: Path, out: Path, stage: str = "details", **changes) -> dict[str, list[float]]:
+    """Losses and gradient norms of every step of the details stage, 20 steps, global batch 4."""
     details = dataclasses.replace(CONFIG.details, steps=20)
     config = dataclasses.replace(CONFIG, details=details, vae=VAEPass(), save_every=20, preview_every=20, **changes)
-    train(capture, str(base), out, config, "details")
+    train(capture, str(base), out, config, stage)
     entries = [entry for entry in read_log(out / "training" / "details") if "loss" in entry]
     return {key: [entry[key] for entry in entries] for key in ("loss", "gradient_norm")}
 
 
 def main(base: str, capture: str, out: str, ways: str, *processes: str) -> None:
-    """Prints the traces of the `ways` (of parallel, joined by commas) on this program's devices."""
+    """Prints the traces of the `ways` (pmap, fsdp, or "both" stages; joined by commas) on this program's devices."""
     if processes:
         coordinator, count, number = processes
         hosts.connect(coordinator, int(count), int(number))
@@ -50,7 +50,10 @@ def main(base: str, capture: str, out: str, ways: str, *processes: str) -> None:
     loop.LOG_EVERY = 1
     # Else the small networks of the tests would not be shared out.
     devices.SMALLEST_SHARED_OUT = 64
-    traces = {way: trace(Path(base), Path(capture), Path(out) / way, parallel=way) for way in ways.split(",")}
+    traces = {}
+    for way in ways.split(","):
+        changes = {"stage": "both"} if way == "both" else {"parallel": way}
+        traces[way] = trace(Path(base), Path(capture), Path(out) / way, **changes)
     print(json.dumps({"devices": jax.device_count(), "processes": jax.process_count(), **traces}))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import training_run
 
+from svp_jax.manifest import read_manifest
 from svp_jax.training import loop
 
 TESTS = Path(__file__).parents[1]
@@ -24,7 +25,22 @@ def one(base_folder, capture_folder, tmp_path_factory):
         yield training_run.trace(base_folder, capture_folder, tmp_path_factory.mktemp("one") / "avatar")
 
 
-def start(devices: int, *arguments: object) -> subprocess.Popen:
+@pytest.fixture
+def start():
+    """Starts the program on so many devices; what still runs at the end is killed."""
+    programs = []
+
+    def start(devices: int, *arguments: object) -> subprocess.Popen:
+        programs.append(_start(devices, *arguments))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+def _start(devices: int, *arguments: object) -> subprocess.Popen:
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -58,7 +74,16 @@ def test_a_batch_in_four_parts(one, base_folder, capture_folder, tmp_path, monke
     check("accumulation 4", training_run.trace(base_folder, capture_folder, tmp_path / "avatar", accumulation=4), one)
 
 
-def test_four_devices_and_two_processes_of_two(one, base_folder, capture_folder, tmp_path):
+def test_both_stages_at_once(start, one, base_folder, capture_folder, tmp_path):
+    program = start(2, base_folder, capture_folder, tmp_path, "both")
+    check("both stages at once", result(program)["both"], one)
+    avatar = tmp_path / "both"
+    assert read_manifest(avatar, "avatar")["stages"].keys() == {"outlines", "details"}
+    losses = [entry["loss"] for entry in training_run.read_log(avatar / "training" / "outlines") if "loss" in entry]
+    assert len(losses) == training_run.CONFIG.outlines.steps
+
+
+def test_four_devices_and_two_processes_of_two(start, one, base_folder, capture_folder, tmp_path):
     four = result(start(4, base_folder, capture_folder, tmp_path, "pmap,fsdp"))
     assert (four["devices"], four["processes"]) == (4, 1)
     for way in ("pmap", "fsdp"):
