@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from svp_jax.errors import UserError
 
 AXIS = "devices"
-# Arrays of fewer numbers (biases, norms) lie whole on every device: their parts would cost more than they save.
+# Arrays of fewer numbers lie whole on every device, and so do vectors: their parts would cost more than they save.
 SMALLEST_SHARED_OUT = 2**14
 
 
@@ -54,7 +54,7 @@ class Devices:
 
     def split_axis(self, shape: Sequence[int]) -> int | None:
         """The axis along which a parameter of this shape is shared out: the longest that divides; None for none."""
-        if not self.shared_out or math.prod(shape) < SMALLEST_SHARED_OUT:
+        if not self.shared_out or len(shape) < 2 or math.prod(shape) < SMALLEST_SHARED_OUT:
             return None
         fitting = [axis for axis, length in enumerate(shape) if length % self.count == 0]
         return max(fitting, key=lambda axis: shape[axis], default=None)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from svp_jax.training.devices import AXIS, Devices
+from svp_jax.training.packing import Packing
 from svp_jax.training.per_device import compile_for_all, empty_total
 from svp_jax.training.remat import rematerialise
 from svp_jax.training.trainable import Flat, Structure, assemble
@@ -29,12 +30,17 @@ class Numbers(NamedTuple):
 class Gradients:
     """Call with (trained, frozen, parts, numbers) for (loss, gradients), averaged over the parts and all devices.
 
+    What is trained, and its gradients, are packed.
+
     Each part of the batch holds arrays [devices, b, ...] and, as "row", their places in the global batch, which
     randomness is folded from. Programs are compiled once for each shape of a part and number of parts.
     """
 
-    def __init__(self, loss_of: LossOf, structures: Mapping[str, Structure], devices: Devices, remat: str):
-        self._loss_of, self._structures, self._devices, self._remat = loss_of, structures, devices, remat
+    def __init__(
+        self, loss_of: LossOf, structures: Mapping[str, Structure], packing: Packing, devices: Devices, remat: str
+    ):
+        self._loss_of, self._structures, self._packing = loss_of, structures, packing
+        self._devices, self._remat = devices, remat
         self._programs = {}
 
     def __call__(self, trained: Flat, frozen: Flat, parts: Sequence[dict], numbers: Numbers) -> tuple[jax.Array, Flat]:
@@ -86,7 +92,7 @@ class Gradients:
         batch = {name: x for name, x in part.items() if name != "row"}
 
         def loss_fn(trained: Flat) -> jax.Array:
-            models = assemble(self._structures, {**frozen, **trained})
+            models = assemble(self._structures, {**frozen, **self._packing.unpack(trained)})
             for name, model in models.items():
                 rematerialise(model, self._remat, _gather(split) if self._devices.shared_out else None, name)
             return self._loss_of(models, batch, keys)
@@ -98,6 +104,7 @@ def _gather(split: Mapping[str, int | None]) -> Callable[[str, jax.Array], jax.A
     """Makes the parameter of a name whole; the transpose sums its gradient over all devices and shares it out again."""
 
     def gather(name: str, x: jax.Array) -> jax.Array:
-        return x if split[name] is None else jax.lax.all_gather(x, AXIS, axis=split[name], tiled=True)
+        axis = split.get(name)  # None of those that are packed
+        return x if axis is None else jax.lax.all_gather(x, AXIS, axis=axis, tiled=True)
 
     return gather

@@ -26,6 +26,7 @@ from svp_jax.training.log import TrainingLog
 from svp_jax.training.memory import MemoryNeed, check_memory, need
 from svp_jax.training.memory_use import peak_memory
 from svp_jax.training.optimizer import ema_decay_at, make_optimizer
+from svp_jax.training.packing import Packing
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step import TrainState, TrainStep, first_state, make_train_step, state_shapes
 from svp_jax.training.stop import StopRequest, stop_on_signals
@@ -81,13 +82,16 @@ def fit(
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, rules)
     _say(f"{name}: what is trained\n{table(flat, rules)}")
+    packing = Packing.of(trained)
+    trained = packing.pack(trained)
     optimizer = make_optimizer(
         settings.optimizer.clip_norm,
         settings.optimizer.weight_decay,
         tuple(multipliers.items()),
+        packing,
         settings.optimizer.state,
     )
-    step_fn = make_train_step(loss_of, tuple(structures.items()), optimizer, devices, settings.remat)
+    step_fn = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices, settings.remat)
     run = _Run(name, samples, folder, settings, devices, step_fn)
     shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
     frozen = _stored(frozen, settings.precision)
@@ -102,7 +106,8 @@ def fit(
         frozen = devices.place(frozen)
 
         def usable(state: TrainState) -> dict[str, nnx.Module]:
-            return assemble(structures, devices.on_one({**frozen, **(state.ema or state.trained)}))
+            trained = packing.unpack(devices.on_one(state.ema or state.trained))
+            return assemble(structures, {**devices.on_one(frozen), **trained})
 
         def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
             # All processes take part where parameters are shared out.
@@ -238,16 +243,16 @@ def _check_finite(
     if done > 1:
         checkpoints.save(done - 1, good, run.about)
     saved = checkpoints.wait()
-    names = sorted(state.trained)
-    parameters = run.devices.on_one(state.trained)
+    packing = run.step_fn.packing
+    parameters = packing.unpack(run.devices.on_one(state.trained))
     raise UserError(
         not_finite_message(
             run.name,
             done,
             float(scalars["loss"]),
             frames,
-            {name: float(np.linalg.norm(np.asarray(parameters[name]))) for name in names},
-            dict(zip(names, np.asarray(scalars["gradient_norms"]).tolist(), strict=True)),
+            {name: float(np.linalg.norm(np.asarray(x))) for name, x in parameters.items()},
+            dict(zip(packing.names, np.asarray(scalars["gradient_norms"]).tolist(), strict=True)),
             None if saved is None else (saved, run.folder / "checkpoints"),
             float(run.numbers(done - 1).learning_rate),
             run.settings.precision,

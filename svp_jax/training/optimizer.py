@@ -14,6 +14,7 @@ import optax
 
 from svp_jax.training.config import TrainConfig
 from svp_jax.training.moments import scale_by_adam_bfloat16
+from svp_jax.training.packing import Packing
 
 B1, B2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -63,10 +64,15 @@ class OptimizerSettings:
 
 @functools.lru_cache(maxsize=2)
 def make_optimizer(
-    clip_norm: float, weight_decay: float, multipliers: tuple[tuple[str, float], ...], state: str = "float32"
+    clip_norm: float,
+    weight_decay: float,
+    multipliers: tuple[tuple[str, float], ...],
+    packing: Packing,
+    state: str = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW (betas 0.9, 0.999, eps 1e-8) with clipping by the global norm and per-parameter rates.
 
+    It is of packed parameters.
     Its `update` takes `learning_rate`, a traced scalar, and `key`, which rounds the moments where they are bfloat16.
     Equal arguments give the same object: runs that differ in rate or length share a compiled step.
 
@@ -75,7 +81,7 @@ def make_optimizer(
         state: "float32", "bfloat16" or "factored", which is Adafactor's second moment (Shazeer and Stern,
             arXiv 1804.04235) below a first moment in bfloat16.
     """
-    rates = dict(multipliers)
+    rates = packing.rates(dict(multipliers))
 
     def init(params):
         return ()

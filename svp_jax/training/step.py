@@ -12,6 +12,7 @@ import optax
 from svp_jax.training.devices import Devices
 from svp_jax.training.gradients import Gradients, LossOf, Numbers
 from svp_jax.training.optimizer import moving_average
+from svp_jax.training.packing import Packing
 from svp_jax.training.trainable import Flat, Structure
 
 
@@ -19,7 +20,7 @@ class TrainState(NamedTuple):
     """All that training changes.
 
     Attributes:
-        trained: the trained parameters, float32.
+        trained: the trained parameters, float32, packed.
         optimizer: the optimizer's state.
         ema: the moving average of `trained`; empty where none is kept.
         finite: false once a loss or gradient was not finite: then nothing else changes any more.
@@ -59,12 +60,18 @@ class TrainStep:
 
     `step(state, frozen, parts, numbers)` returns (state, scalars) and donates the state; parts as in `Gradients`.
     `scalars` holds the loss and the L2 norms of gradients, updates and trained parameters, averaged over the global
-    batch, whether all is finite, and `gradient_norms`, one for each parameter in the order of their names.
+    batch, whether all is finite, and `gradient_norms`, one for each of `packing.names`.
     """
 
-    def __init__(self, gradients: Gradients, optimizer: optax.GradientTransformationExtraArgs, devices: Devices):
-        self.gradients = gradients
-        self._update = jax.jit(functools.partial(_update, optimizer, devices), donate_argnums=(0,))
+    def __init__(
+        self,
+        gradients: Gradients,
+        packing: Packing,
+        optimizer: optax.GradientTransformationExtraArgs,
+        devices: Devices,
+    ):
+        self.gradients, self.packing = gradients, packing
+        self._update = jax.jit(functools.partial(_update, optimizer, packing, devices), donate_argnums=(0,))
 
     def __call__(
         self, state: TrainState, frozen: Flat, parts: Sequence[dict], numbers: Numbers
@@ -77,6 +84,7 @@ class TrainStep:
 def make_train_step(
     loss_of: LossOf,
     structures: tuple[tuple[str, Structure], ...],
+    packing: Packing,
     optimizer: optax.GradientTransformationExtraArgs,
     devices: Devices,
     remat: str = "none",
@@ -87,19 +95,19 @@ def make_train_step(
         structures: (name, structure) of every model.
         remat: a policy of `svp_jax.training.remat`.
     """
-    return TrainStep(Gradients(loss_of, dict(structures), devices, remat), optimizer, devices)
+    return TrainStep(Gradients(loss_of, dict(structures), packing, devices, remat), packing, optimizer, devices)
 
 
 def _update(
     optimizer: optax.GradientTransformationExtraArgs,
+    packing: Packing,
     devices: Devices,
     state: TrainState,
     loss: jax.Array,
     gradients: Flat,
     numbers: Numbers,
 ) -> tuple[TrainState, dict]:
-    norms = jnp.stack([jnp.sqrt(jnp.sum(jnp.square(gradients[name]))) for name in sorted(gradients)])
-    norm = jnp.sqrt(jnp.sum(jnp.square(norms)))
+    norm = optax.tree.norm(gradients)
     finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
     # Rows of the batch fold small numbers into the step's key; this is none of them.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(numbers.seed), numbers.step), np.uint32(2**32 - 1))
@@ -116,6 +124,6 @@ def _update(
         "update_norm": optax.tree.norm(updates),
         "parameter_norm": optax.tree.norm(new.trained),
         "finite": finite,
-        "gradient_norms": norms,
+        "gradient_norms": packing.norms(gradients),
     }
     return new, scalars

@@ -82,7 +82,8 @@ def test_a_kind_of_device_that_is_not_there():
         find_devices("gpu")
 
 
-def test_the_threshold_is_of_numbers_not_of_bytes():
+def test_small_arrays_and_vectors_are_not_shared_out():
     at = module.SMALLEST_SHARED_OUT
-    assert of(2, True).split_axis((at,)) == 0 and of(2, True).split_axis((at - 2,)) is None
+    assert of(2, True).split_axis((at, 1)) == 0
+    assert of(2, True).split_axis((at - 2, 1)) is None and of(2, True).split_axis((at,)) is None
     assert isinstance(Devices.of("fsdp").mesh, Mesh) and Devices.of("fsdp").shared_out

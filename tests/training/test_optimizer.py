@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from svp_jax.training.moments import round_at_random
 from svp_jax.training.optimizer import OptimizerSettings, ema_decay_at, make_optimizer, moving_average
+from svp_jax.training.packing import Packing
 
 SHAPES = {"kernel": (256, 384), "bias": (384,)}
 RATES = tuple((name, 1.0) for name in SHAPES)
+PACKING = Packing(small=(), large=tuple(SHAPES))
 
 
 def test_warm_up_then_cosine():
@@ -30,7 +32,7 @@ def test_warm_up_takes_at_most_half_of_a_run(steps):
 
 def test_it_is_adamw_on_clipped_gradients_at_a_rate_for_each_parameter():
     """Against optax.adamw, whose update is linear in the rate."""
-    optimizer = make_optimizer(1.0, 0.1, (("a", 1.0), ("b", 0.2)))
+    optimizer = make_optimizer(1.0, 0.1, (("a", 1.0), ("b", 0.2)), Packing(small=(), large=("a", "b")))
     reference = optax.adamw(1.0, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1)
     parameters = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([3.0])}
     state, plain = optimizer.init(parameters), reference.init(parameters)
@@ -57,7 +59,7 @@ def bytes_of(tree) -> int:
 
 @pytest.mark.parametrize(("state", "bytes_each"), [("float32", 8), ("bfloat16", 4), ("factored", 2)])
 def test_memory_of_the_state(state, bytes_each):
-    optimizer = make_optimizer(1.0, 0.01, RATES, state)
+    optimizer = make_optimizer(1.0, 0.01, RATES, PACKING, state)
     parameters = {name: jnp.zeros(shape) for name, shape in SHAPES.items()}
     count = sum(x.size for x in parameters.values())
     # Counters, and of factored moments a row and a column and the whole of vectors.
@@ -66,7 +68,7 @@ def test_memory_of_the_state(state, bytes_each):
 
 def test_bfloat16_moments_follow_float32_ones():
     """Over 300 steps and a change of the gradients' size, which rounding to the nearest would never notice."""
-    exact, rounded = (make_optimizer(1e9, 0.0, RATES, state) for state in ("float32", "bfloat16"))
+    exact, rounded = (make_optimizer(1e9, 0.0, RATES, PACKING, state) for state in ("float32", "bfloat16"))
     parameters = {name: jnp.zeros(shape) for name, shape in SHAPES.items()}
     states = [exact.init(parameters), rounded.init(parameters)]
 
@@ -88,7 +90,7 @@ def test_bfloat16_moments_follow_float32_ones():
 
 
 def test_factored_moments_give_steps_of_adams_size():
-    adam, factored = (make_optimizer(1e9, 0.0, RATES, state) for state in ("float32", "factored"))
+    adam, factored = (make_optimizer(1e9, 0.0, RATES, PACKING, state) for state in ("float32", "factored"))
     parameters = {name: jnp.zeros(shape) for name, shape in SHAPES.items()}
     states = [adam.init(parameters), factored.init(parameters)]
     for step in range(20):

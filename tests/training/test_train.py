@@ -21,6 +21,7 @@ from svp_jax.training.config import Stage, VAEPass
 from svp_jax.training.devices import Devices
 from svp_jax.training.first_controlnet import first_controlnet
 from svp_jax.training.optimizer import make_optimizer
+from svp_jax.training.packing import Packing
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step import make_train_step
 from svp_jax.training.train import train
@@ -124,10 +125,11 @@ def test_both_stages_get_the_same_compiled_step(base_folder):
     for _ in STAGES:
         models = {"controlnet": first_controlnet(base, "", "details", 9, seed=0), "unet": base.unet}
         structures, flat = flatten(models)
-        multipliers = divide(flat, stage_rules("unlocked", 0.5))[2]
+        trained, _, multipliers = divide(flat, stage_rules("unlocked", 0.5))
+        packing = Packing.of(trained)
         loss_of = stage_loss(base.scheduler_config, 0.2, 1.0, None)
-        optimizer = make_optimizer(1.0, 0.01, tuple(multipliers.items()))
-        steps.append(make_train_step(loss_of, tuple(structures.items()), optimizer, Devices.of("pmap")))
+        optimizer = make_optimizer(1.0, 0.01, tuple(multipliers.items()), packing)
+        steps.append(make_train_step(loss_of, tuple(structures.items()), packing, optimizer, Devices.of("pmap")))
     assert steps[0] is steps[1]
 
 

@@ -12,6 +12,7 @@ from svp_jax.models.controlnet import controlled
 from svp_jax.training.devices import Devices
 from svp_jax.training.gradients import Numbers
 from svp_jax.training.optimizer import make_optimizer
+from svp_jax.training.packing import Packing
 from svp_jax.training.step import first_state, make_train_step
 from svp_jax.training.trainable import divide, flatten, stage_rules
 
@@ -34,10 +35,10 @@ def step_here(models: dict, batch: dict[str, np.ndarray]) -> tuple[Callable[[], 
 
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, stage_rules("unlocked", UNET_MULTIPLIER))
-    optimizer = make_optimizer(CLIP_NORM, WEIGHT_DECAY, tuple(multipliers.items()))
-    devices = Devices.of("pmap")
-    train_step = make_train_step(loss_of, tuple(structures.items()), optimizer, devices)
-    state, frozen = first_state(trained, optimizer, False, devices), devices.place(frozen)
+    packing, devices = Packing.of(trained), Devices.of("pmap")
+    optimizer = make_optimizer(CLIP_NORM, WEIGHT_DECAY, tuple(multipliers.items()), packing)
+    train_step = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices)
+    state, frozen = first_state(packing.pack(trained), optimizer, False, devices), devices.place(frozen)
     rows = {**batch, "row": np.arange(len(batch["latents"]), dtype=np.uint32)}
     parts = [devices.place_rows({name: x[devices.rows(len(x), 1)[0]] for name, x in rows.items()})]
     numbers = Numbers(np.uint32(0), np.uint32(0), np.float32(LEARNING_RATE), np.float32(0))
@@ -50,6 +51,6 @@ def step_here(models: dict, batch: dict[str, np.ndarray]) -> tuple[Callable[[], 
     def gradients() -> dict[str, np.ndarray]:
         # After one step the first moments are the clipped gradients times 1 - beta_1.
         moments = optax.tree.get(state.optimizer, "mu")
-        return {name: np.asarray(moment) / (1 - ADAM_BETAS[0]) for name, moment in moments.items()}
+        return {name: np.asarray(x) / (1 - ADAM_BETAS[0]) for name, x in packing.unpack(moments).items()}
 
     return step, gradients
