@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="train: side of the pictures in pixels, a multiple of 64")
     parser.add_argument("--batch", type=int, help="train: pictures of a step")
     options = parser.parse_args()
+    if options.size and options.size % 64:
+        parser.error(f"--size is {options.size}, allowed are multiples of 64")
     set_xla_flags()
     # Imported once the flags are set, and only what a benchmark needs.
     if options.what == "raster":

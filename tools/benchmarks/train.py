@@ -74,6 +74,7 @@ def compare(work: Path, case: Case, repeats: int, rate: float, on_gpu: bool) -> 
     models = {name: load_model(folder / name, jnp.bfloat16 if on_gpu else jnp.float32) for name in networks}
     batch = make_batch(case)
     here, gradients_here = step_here(models, batch)
+    del models
     there, gradients_there, flops = step_in_torch(networks, batch, on_gpu)
 
     losses = {"here": [], "there": []}
