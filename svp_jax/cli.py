@@ -28,7 +28,11 @@ def _optional(kind: type, name: str, default: str) -> object:
 
 
 def train(
-    captures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CAPTURE [CAPTURE ...]")],
+    captures: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="CAPTURE [CAPTURE ...]", help_behavior_hint="(required)"),
+    ],
     base: str,
     out: Path,
     config: _optional(Path, "PATH", "the values of TrainConfig") = None,

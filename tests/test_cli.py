@@ -142,6 +142,7 @@ def test_as_a_module():
             ["train", "c", "--base", "tiny", "--out", "o", "--steps", "few"],
             "Error parsing --steps: no type matching INT",
         ),
+        (["train", "--base", "tiny", "--out", "o"], "no capture is given; give one or more folders"),
         (["prepare", "v", "--out", "o", "--size", "1.5"], "--size"),
         (
             ["train", "c", "--base", "tiny", "--out", "o", "--stage", "third"],
@@ -317,8 +318,8 @@ def test_train_takes_the_preset_and_the_flags_over_it(svp, training, capture_fol
     code, out, _ = svp("train", capture_folder, "--base", "b", "--out", tmp_path / "out", *flags)
     assert code == 0
     assert out.splitlines()[-1] == f"wrote the avatar {tmp_path / 'out'}"
-    capture, base, out, config, stage, force = training.args
-    assert (capture, base, out, stage, force) == (capture_folder, "b", tmp_path / "out", "details", True)
+    captures, base, out, config, stage, force = training.args
+    assert (captures, base, out, stage, force) == ((capture_folder,), "b", tmp_path / "out", "details", True)
     stages = [dataclasses.replace(getattr(TrainConfig(), name), steps=5) for name in ("outlines", "details")]
     details = dataclasses.replace(stages[1], trainable="full")
     assert config == TrainConfig(seed=3, batch_size=2, outlines=stages[0], details=details)
@@ -334,6 +335,8 @@ def test_the_prompt_is_the_flags_else_the_captures_else_the_presets(svp, trainin
     write_manifest(told, "capture", read_manifest(told, "capture") | {"prompt": "she"})
     svp("train", told, "--base", "tiny", "--out", tmp_path / "out")
     assert training.args[3].prompt == "she"
+    svp("train", told, capture_folder, "--base", "tiny", "--out", tmp_path / "out")
+    assert training.args[0] == (told, capture_folder) and training.args[3].prompt == "she"
     svp("train", told, "--base", "tiny", "--out", tmp_path / "out", "--prompt", "a man")
     assert training.args[3].prompt == "a man"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
+from absl import flags
 
 from svp_jax.errors import UserError
 
@@ -42,6 +43,9 @@ def batches(samples: Samples, rows: np.ndarray, start: int, processes: int) -> I
     """
     numbers = grain.MapDataset.range(start, END).map(functools.partial(_share, samples, np.asarray(rows)))
     if processes:
+        # grain asks for one of its flags, which nobody parses here.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=READY_EACH)
         # The processes themselves read ahead, so they need no threads.
         alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
@@ -49,10 +53,13 @@ def batches(samples: Samples, rows: np.ndarray, start: int, processes: int) -> I
     else:
         made = numbers.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=READY))
     iterator = iter(made)
+    checked = _checked(iterator)
     try:
-        yield _checked(iterator)
+        yield checked
     finally:
         iterator.close()
+        # Whoever keeps it keeps nothing of grain's, which complains where it lasts to the end of the program.
+        checked.close()
 
 
 def _share(samples: Samples, rows: np.ndarray, step: int) -> dict[str, np.ndarray]:
@@ -62,6 +69,9 @@ def _share(samples: Samples, rows: np.ndarray, step: int) -> dict[str, np.ndarra
 def _checked(iterator: Iterator[dict]) -> Iterator[dict]:
     try:
         yield from iterator
+    except UserError as error:
+        # Without what grain adds to it.
+        raise UserError(str(error)) from None
     except RuntimeError as error:
         if "process was terminated" not in str(error):
             raise

@@ -91,6 +91,7 @@ class TrainingLog:
 
 def copy_log(folder: Path, to: Path) -> None:
     """Copies the files of a finished log."""
+    to.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / LINES, to / LINES)
     shutil.copytree(folder / EVENTS, to / EVENTS, dirs_exist_ok=True)
 

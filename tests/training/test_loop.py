@@ -187,9 +187,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
 
 
 def test_a_batch_must_divide(tmp_path):
-    with pytest.raises(
-        UserError, match=r"batch_size is 4, .* 1 devices x 3 accumulated parts.*multiple of 3"
-    ):
+    with pytest.raises(UserError, match=r"batch_size is 4, .* 1 devices x 3 accumulated parts.*multiple of 3"):
         run(tmp_path, accumulation=3)
 
 

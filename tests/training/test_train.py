@@ -17,8 +17,10 @@ from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
 from svp_jax.models import ControlNet, ControlNetConfig
-from svp_jax.training.checkpoints import TrainingState
+from svp_jax.training import stage_run
+from svp_jax.training.checkpoints import Checkpoints
 from svp_jax.training.config import Stage, VAEPass
+from svp_jax.training.devices import Devices
 from svp_jax.training.optimizer import make_optimizer
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step import make_train_step
@@ -70,8 +72,12 @@ def test_nothing_of_the_unfinished_run_is_left(avatar_folder):
 def test_it_keeps_log_and_previews(avatar_folder):
     for name in ("vae", *STAGES):
         notes = avatar_folder / "training" / name
-        assert [entry["step"] for entry in read_log(notes)] == [2, 4]
-        assert all(np.isfinite(list(entry.values())).all() for entry in read_log(notes))
+        entries = read_log(notes)
+        # Of the step 0 there are scores, where a preview has some.
+        assert [entry["step"] for entry in entries if "loss" in entry] == [2, 4]
+        assert [entry["step"] for entry in entries if "mean_iou" in entry] == ([0, 2, 4] if name == "outlines" else [])
+        assert all(np.isfinite(list(entry.values())).all() for entry in entries)
+        assert list((notes / "tensorboard").iterdir())
         assert sorted(path.name for path in notes.glob("*.png")) == [f"preview_00000{n}.png" for n in (0, 2, 4)]
     # Target, condition and sample below each other, four frames beside each other.
     assert read_png(avatar_folder / "training" / "details" / "preview_000004.png").shape == (3 * 64, 4 * 64, 3)
@@ -95,13 +101,13 @@ def test_unlocked_trains_controlnet_and_decoder_half_only(avatar_folder, base_fo
 
 
 def test_locked_leaves_the_whole_unet(base_folder, capture_folder, tmp_path, monkeypatch):
-    returned, fit = {}, train_module.fit
+    returned, fit = {}, stage_run.fit
 
     def spy(name, *args, **kwargs):
         returned[name] = fit(name, *args, **kwargs)
         return returned[name]
 
-    monkeypatch.setattr(train_module, "fit", spy)
+    monkeypatch.setattr(stage_run, "fit", spy)
     locked = dataclasses.replace(CONFIG, outlines=Stage(steps=2, trainable="locked"), vae=VAEPass())
     train(capture_folder, str(base_folder), tmp_path / "avatar", locked, "outlines")
     base, avatar = load_base(base_folder), load_avatar(tmp_path / "avatar")
@@ -119,13 +125,13 @@ def test_training_starts_from_the_controlnet_of_the_base(base_folder, tmp_path):
     config = ControlNetConfig.from_json(load_base(folder).unet.config.encoder_json() | channels)
     save_model(random_model(ControlNet, config, np.random.default_rng(3)), folder / "controlnet")
     base = load_base(folder)
-    first = train_module._first_controlnet(base, 9, seed=0)
+    first = stage_run._first_controlnet(base, 9, seed=0)
     assert changed(first, base.controlnet) == set()
     # A copy: a training step donates what it is given.
     jax.tree.map(lambda leaf: leaf.delete(), nnx.state(first))
     assert np.isfinite(parameters(base.controlnet)["conv_in/bias"]).all()
     with pytest.warns(UserWarning, match="reads 9 condition channels, this avatar has 6.*from the unet's encoder"):
-        other = train_module._first_controlnet(base, 6, seed=0)
+        other = stage_run._first_controlnet(base, 6, seed=0)
     assert np.array_equal(parameters(other)["conv_in/bias"], parameters(base.unet)["conv_in/bias"])
 
 
@@ -134,12 +140,12 @@ def test_both_stages_get_the_same_compiled_step(base_folder):
     base = load_base(base_folder)
     steps = []
     for _ in STAGES:
-        models = {"controlnet": train_module._first_controlnet(base, 9, seed=0), "unet": base.unet}
+        models = {"controlnet": stage_run._first_controlnet(base, 9, seed=0), "unet": base.unet}
         structures, flat = flatten(models)
         multipliers = divide(flat, stage_rules("unlocked", 0.5))[2]
         loss_of = stage_loss(base.scheduler_config, 0.2, 1.0, None)
         optimizer = make_optimizer(1.0, 0.01, tuple(multipliers.items()))
-        steps.append(make_train_step(loss_of, tuple(structures.items()), optimizer))
+        steps.append(make_train_step(loss_of, tuple(structures.items()), optimizer, Devices.of("pmap")))
     assert steps[0] is steps[1]
 
 
@@ -152,16 +158,17 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
     def run(config=CONFIG):
         return train(capture_folder, str(base_folder), out, config)
 
-    save = TrainingState.save
+    save = Checkpoints.save
 
-    def save_and_die(self, step, trained, opt_state):
-        save(self, step, trained, opt_state)
-        name = self._folder.parent.name
+    def save_and_die(self, step, state, about):
+        save(self, step, state, about)
+        self.wait()
+        name = about["run"]
         if step == 2 and name not in killed:
             killed.append(name)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
     for name in ("vae", *STAGES):
         with pytest.raises(KeyboardInterrupt):
             run()
@@ -174,7 +181,10 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
 
     assert read_manifest(out, "avatar")["files"] == read_manifest(avatar_folder, "avatar")["files"]
     for name in ("vae", *STAGES):
-        losses = [[(e["step"], e["loss"]) for e in read_log(f / "training" / name)] for f in (out, avatar_folder)]
+        losses = [
+            [(e["step"], e.get("loss"), e.get("mean_iou")) for e in read_log(f / "training" / name)]
+            for f in (out, avatar_folder)
+        ]
         assert losses[0] == losses[1]
         pictures = [sorted(p.name for p in (f / "training" / name).glob("*.png")) for f in (out, avatar_folder)]
         assert pictures[0] == pictures[1] == [f"preview_{step:06d}.png" for step in (0, 2, 4)]
@@ -192,11 +202,18 @@ def test_settings_that_are_refused_leave_nothing(base_folder, capture_folder, tm
 
 
 def test_a_batch_that_does_not_divide_over_the_devices(base_folder, capture_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    monkeypatch.setattr(train_module, "find_devices", lambda kind: jax.devices() * 3)
     with pytest.raises(UserError, match="batch_size is 4, but there are 3 devices; use a multiple of 3"):
         train(capture_folder, str(base_folder), tmp_path / "out", CONFIG)
     with pytest.raises(UserError, match=r"vae\.batch_size is 4"):
         train(capture_folder, str(base_folder), tmp_path / "out", dataclasses.replace(CONFIG, batch_size=6))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there(base_folder, capture_folder, tmp_path):
+    config = dataclasses.replace(CONFIG, device="gpu")
+    with pytest.raises(UserError, match=r"device is gpu, but JAX .* 1 x cpu; install svp_jax\[cuda\].*--device any"):
+        train(capture_folder, str(base_folder), tmp_path / "out", config)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from svp_jax.errors import UserError
-from svp_jax.training.config import Stage, TrainConfig, check, load_config
+from svp_jax.training.config import Copies, Stage, TrainConfig, check, load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -34,6 +34,9 @@ def test_values_and_defaults(tmp_path):
     assert config == TrainConfig(batch_size=2, clip_norm=2.0, prompt="a man", details=Stage(7, 1e-4))
     assert isinstance(config.clip_norm, float)
     assert load(tmp_path, "") == TrainConfig()
+    assert load(tmp_path, "copies:\n  per_frame: 1\n  colour: 0.1").copies == Copies(1, colour=0.1)
+    # The paper's setting.
+    assert TrainConfig().copies == Copies(0, flipped=False, colour=0.0)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,17 @@ def test_values_and_defaults(tmp_path):
         ("temporal_noise: .inf", "temporal_noise is inf, allowed are finite numbers"),
         ("clip_norm: .nan", "clip_norm is nan"),
         ("outlines:\n  learning_rate: 0", "outlines.learning_rate is 0.0"),
+        ("moved_copies: 1", "unknown key moved_copies"),
+        ("copies: 2", r"copies must hold `key: value` lines, found 2"),
+        ("copies:\n  flip: true", r"unknown key copies\.flip; did you mean copies\.flipped\?"),
+        ("copies:\n  per_frame: -1", r"copies\.per_frame is -1, allowed are 0 or more"),
+        ("copies:\n  per_frame: 1\n  colour: 1.5", r"copies\.colour is 1.5, allowed are 0 to 1"),
+        (
+            "copies:\n  per_frame: 1\n  moved: false",
+            r"nothing changes the copies; set copies\.moved",
+        ),
+        ("copies:\n  flipped: true", r"copies\.per_frame is 0, so there are no copies"),
+        ("loader_processes: -1", "loader_processes is -1, allowed are 0 or more"),
         ("warmup_steps: -1", "warmup_steps is -1, allowed are 0 or more"),
         ("seed: -1", "seed is -1, allowed are 0 to 4294967295"),
     ],

@@ -2,18 +2,22 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from factories import make_capture
 from training_run import CONFIG
 
-import svp_jax.training.train as train_module
 from svp_jax.capture.capture import open_capture
+from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import read_manifest
 from svp_jax.models.codec import encode_images
+from svp_jax.training import stage_run
 from svp_jax.training.batches import batch_indices
 from svp_jax.training.config import Copies, Stage, VAEPass
+from svp_jax.training.log import TrainingLog
+from svp_jax.training.settings import RunSettings
 from svp_jax.training.train import train
 from svp_jax.training.views import training_views
 from svp_jax.weights.base import encode_prompts, load_base
@@ -33,6 +37,11 @@ SETTINGS = dataclasses.replace(
     temporal_previous=0.2,
     temporal_noise=0.8,
     temporal_tau=0.6,
+    accumulation=2,
+    precision="bfloat16",
+    remat="light",
+    optimizer_state="factored",
+    ema_decay=0.9,
     seed=3,
 )
 
@@ -42,17 +51,18 @@ def without_training(monkeypatch):
     """Calls of the loop, by stage, and of the loss; the loop gives back the models as they were."""
     calls, losses = {}, []
 
-    def fit(name, models, rules, loss_of, samples, folder, **settings):
-        calls[name] = {"models": models, "rules": rules, "batch": samples(0, slice(None)), **settings}
-        (folder / "log.jsonl").write_text("")
-        return models
+    def fit(name, models, rules, loss_of, samples, folder, settings, devices, preview):
+        batch = samples(0, slice(None))
+        calls[name] = {"models": models, "rules": rules, "batch": batch, "settings": settings, "devices": devices}
+        with TrainingLog(folder, 0):
+            return models
 
     def stage_loss(*arguments):
         losses.append(arguments)
         return stage_loss
 
-    monkeypatch.setattr(train_module, "fit", fit)
-    monkeypatch.setattr(train_module, "stage_loss", stage_loss)
+    monkeypatch.setattr(stage_run, "fit", fit)
+    monkeypatch.setattr(stage_run, "stage_loss", stage_loss)
     return calls, losses
 
 
@@ -74,10 +84,15 @@ def test_each_stage_gets_its_samples_and_settings(without_training, base_folder,
         np.testing.assert_array_equal(call["batch"]["condition"], views.condition(name, chosen, 2))
         np.testing.assert_array_equal(call["batch"]["text"], np.where(moved[:, None, None], of_copies, own))
         assert call["models"].keys() == {"controlnet", "unet"}
-        assert call["settings"].learning_rate == stage.learning_rate
+        settings = call["settings"]
+        assert settings == RunSettings.of(SETTINGS, stage.steps, stage.learning_rate)
+        assert (settings.steps, settings.batch_size, settings.seed) == (stage.steps, SETTINGS.batch_size, 3)
+        assert (settings.optimizer.learning_rate, settings.optimizer.state) == (stage.learning_rate, "factored")
+        assert (settings.accumulation, settings.precision, settings.remat) == (2, "bfloat16", "light")
+        assert settings.ema_decay == 0.9
+        assert {model.dtype for model in call["models"].values()} == {jnp.dtype("bfloat16")}
         multipliers = {multiplier for pattern, multiplier in call["rules"] if pattern.startswith("unet/")} - {None}
         assert multipliers == {stage.unet_learning_rate / stage.learning_rate}
-        assert (call["steps"], call["batch_size"], call["seed"]) == (stage.steps, SETTINGS.batch_size, 3)
     assert not np.allclose(calls["outlines"]["batch"]["mean"], calls["details"]["batch"]["mean"], atol=0.01)
     assert {arguments[1:] for arguments in losses} == {(base.vae.config.scaling_factor, 2.5, 5.0)}
     manifest = read_manifest(out, "avatar")
@@ -110,3 +125,27 @@ def test_force_replaces_a_finished_avatar(without_training, base_folder, capture
     manifest = read_manifest(out, "avatar")
     assert list(manifest["stages"]) == ["details"] and manifest["captures"][0]["path"] == str(other)
     assert {path.name for path in out.iterdir()} == {"avatar.json", "details", "training"}
+
+
+def test_several_captures_of_one_person(without_training, base_folder, capture_folder, tmp_path):
+    calls, _ = without_training
+    other = make_capture(tmp_path / "other", 12)
+    # The face that scripts move is the first one's.
+    (other / "face.npz").write_bytes(b"of the second")
+    settings = dataclasses.replace(SETTINGS, copies=Copies())
+    train([capture_folder, other], str(base_folder), tmp_path / "avatar", settings, "outlines")
+    manifest = read_manifest(tmp_path / "avatar", "avatar")
+    assert [each["path"] for each in manifest["captures"]] == [str(capture_folder), str(other)]
+    assert {path.name for path in (tmp_path / "avatar").iterdir()} == {"avatar.json", "outlines", "training"}
+    views = training_views([open_capture(capture_folder), open_capture(other)], settings.copies, settings.seed)
+    chosen = batch_indices(settings.seed, 0, len(views), settings.batch_size)
+    assert len(set(views.sources[chosen])) == 2, "take another seed: the batch must hold both"
+    np.testing.assert_array_equal(calls["outlines"]["batch"]["condition"], views.condition("outlines", chosen, 2))
+    for captures, words in (
+        ([capture_folder], "captures.count 2, not 1"),
+        ([other, capture_folder], r"captures\.0\.manifest_sha256 .*captures\.1\.manifest_sha256"),
+    ):
+        with pytest.raises(UserError, match=f"is an avatar with {words}.*; use the same settings to add a stage"):
+            train(captures, str(base_folder), tmp_path / "avatar", settings, "details")
+    train([capture_folder, other], str(base_folder), tmp_path / "avatar", settings, "details")
+    assert inspect(tmp_path / "avatar") == []
