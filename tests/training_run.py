@@ -5,7 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from svp_jax.training import loop
+import jax
+
+from svp_jax.training import devices, hosts, loop
 from svp_jax.training.config import Stage, TrainConfig, VAEPass
 from svp_jax.training.train import train
 
@@ -30,19 +32,27 @@ def read_log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def loss_trace(base: Path, capture: Path, out: Path) -> dict[str, list[float]]:
-    """Losses and gradient norms of every step of a details stage of 8 steps, global batch 4."""
-    details = dataclasses.replace(CONFIG.details, steps=8)
-    config = dataclasses.replace(CONFIG, details=details, vae=VAEPass(), save_every=8, preview_every=8)
-    loop.LOG_EVERY = 1
+def trace(base: Path, capture: Path, out: Path, **changes) -> dict[str, list[float]]:
+    """Losses and gradient norms of every step of a details stage of 20 steps, global batch 4."""
+    details = dataclasses.replace(CONFIG.details, steps=20)
+    config = dataclasses.replace(CONFIG, details=details, vae=VAEPass(), save_every=20, preview_every=20, **changes)
     train(capture, str(base), out, config, "details")
-    entries = read_log(out / "training" / "details")
+    entries = [entry for entry in read_log(out / "training" / "details") if "loss" in entry]
     return {key: [entry[key] for entry in entries] for key in ("loss", "gradient_norm")}
 
 
-if __name__ == "__main__":
-    import jax
-
+def main(base: str, capture: str, out: str, ways: str, *processes: str) -> None:
+    """Prints the traces of the `ways` (of parallel, joined by commas) on this program's devices."""
+    if processes:
+        coordinator, count, number = processes
+        hosts.connect(coordinator, int(count), int(number))
     jax.config.update("jax_default_matmul_precision", "highest")
-    trace = loss_trace(*map(Path, sys.argv[1:]))
-    print(json.dumps({"devices": jax.local_device_count(), **trace}))
+    loop.LOG_EVERY = 1
+    # Else the small networks of the tests would not be shared out.
+    devices.SMALLEST_SHARED_OUT = 64
+    traces = {way: trace(Path(base), Path(capture), Path(out) / way, parallel=way) for way in ways.split(",")}
+    print(json.dumps({"devices": jax.device_count(), "processes": jax.process_count(), **traces}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -4,64 +4,15 @@ import dataclasses
 import json
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
+from toy_run import OPTIMIZER, run, samples, squared_error
 
-from svp_jax.capture.images import write_png
 from svp_jax.errors import UserError
-from svp_jax.training.devices import Devices
-from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings, make_optimizer
-from svp_jax.training.settings import RunSettings
-
-OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
-
-SETTINGS = RunSettings(steps=12, batch_size=4, seed=0, optimizer=OPTIMIZER, save_every=4, preview_every=6)
-
-
-def squared_error(models, batch, keys):
-    """With a little noise, so that the keys count."""
-    noise = jax.vmap(lambda key: jax.random.normal(key, (1,)))(keys)
-    return jnp.square(models["line"](batch["x"]) - batch["y"] + 1e-3 * noise).mean()
-
-
-def samples(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-    x = np.random.default_rng(step).standard_normal((4, 2)).astype(np.float32)[rows]
-    return {"x": x, "y": x @ np.float32([[2.0], [-1.0]]) + 3}
-
-
-class Look:
-    """A preview that calls `see`, and a picture of one pixel."""
-
-    def __init__(self, folder, see):
-        self.folder, self.see = folder, see
-
-    def path(self, step):
-        return self.folder / "preview.png"
-
-    def __call__(self, step, models):
-        write_png(self.path(step), np.zeros((1, 1, 3), np.uint8))
-        return self.see(step, models) or {}
-
-
-def run(
-    folder,
-    *,
-    rules=((r"line/.*", 1.0),),
-    loss_of=squared_error,
-    samples=samples,
-    preview=lambda step, models: None,
-    devices=None,
-    **changes,
-) -> dict[str, nnx.Module]:
-    line = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-    settings = dataclasses.replace(SETTINGS, **changes)
-    look, devices = Look(folder, preview), devices or Devices.of("pmap")
-    return fit("toy", {"line": line}, rules, loss_of, samples, folder, settings, devices, look)
 
 
 def log(folder) -> list[dict]:

@@ -1,25 +1,20 @@
-"""One stage: its loss goes down, and does not depend on how many devices share the batch."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""One stage: its loss goes down; its timesteps are where they shall be."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import training_run
-from factories import ENCODER, SCHEDULER
+from factories import ENCODER, SCHEDULER, NoPreview
 from flax import nnx
 
 from svp_jax.diffusion import TrainingSchedule
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training import loop
+from svp_jax.training.devices import Devices
 from svp_jax.training.loop import fit
 from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.settings import RunSettings
 from svp_jax.training.stage import noised_latents, stage_loss
 from svp_jax.training.trainable import stage_rules
 from svp_jax.weights.folder import load_model
@@ -50,10 +45,13 @@ def test_it_overfits_one_batch(base_folder, tmp_path):
 
     graph, parameters = nnx.split(models)
     before = float(measure(parameters))
+    settings = RunSettings(
+        steps=200, batch_size=4, seed=0, save_every=200, preview_every=200,
+        optimizer=OptimizerSettings.of(config, config.details.learning_rate),
+    )  # fmt: skip
     trained = fit(
-        "toy", models, stage_rules("unlocked", 0.5), loss_of, lambda step, rows: batch, tmp_path,
-        steps=200, batch_size=4, seed=0, save_every=200, preview_every=200, preview=lambda step, models: None,
-        settings=OptimizerSettings.of(config, config.details.learning_rate),
+        "toy", models, stage_rules("unlocked", 0.5), loss_of, lambda step, rows: batch, tmp_path, settings,
+        Devices.of("pmap"), NoPreview(tmp_path),
     )  # fmt: skip
     after = float(measure(nnx.split(trained)[1]))
     print(f"loss of an overfitted batch: {before:.4f} -> {after:.4f}")
@@ -73,32 +71,3 @@ def test_the_shift_moves_the_timesteps(shift, median):
     assert abs(float(jnp.median(timesteps)) - median) < 14
     assert np.allclose(noisy.ravel(), schedule.noise[timesteps] * noise.ravel(), atol=1e-6)
     assert not clean.any()
-
-
-@pytest.fixture(scope="module")
-def one_device(base_folder, capture_folder, tmp_path_factory):
-    before = loop.LOG_EVERY
-    yield training_run.loss_trace(base_folder, capture_folder, tmp_path_factory.mktemp("one") / "avatar")
-    loop.LOG_EVERY = before
-
-
-def test_four_devices_give_the_losses_of_one(one_device, base_folder, capture_folder, tmp_path):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(str(folder) for folder in (Path(__file__).parents[1], Path(__file__).parents[2])),
-    }
-    command = [sys.executable, training_run.__file__, base_folder, capture_folder, tmp_path / "avatar"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    four = json.loads(ended.stdout.splitlines()[-1])
-    assert four["devices"] == 4
-    assert len(four["loss"]) == len(one_device["loss"]) == 8
-    difference = np.abs(np.subtract(four["loss"], one_device["loss"])).max()
-    norms = np.abs(np.divide(four["gradient_norm"], one_device["gradient_norm"]) - 1).max()
-    print(f"four devices against one: losses differ by {difference:.2e}, gradient norms by {norms:.2e} of their size")
-    assert difference < 1e-5
-    assert norms < 1e-5
-    # The batches were not all alike, or nothing would have been shown.
-    assert np.std(one_device["loss"]) > 1e-3

@@ -1,0 +1,91 @@
+"""Runs that are killed or asked to stop: they go on, and end with the parameters of one that nothing disturbed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy_run
+
+TESTS = Path(__file__).parents[1]
+STEPS = 300
+
+
+@pytest.fixture
+def start():
+    """Starts the toy run in a folder; what still runs at the end is killed."""
+    programs = []
+
+    def start(folder: Path) -> subprocess.Popen:
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+        command = [sys.executable, toy_run.__file__, str(folder), str(STEPS)]
+        program = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        programs.append(program)
+        return program
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+def last_step(folder: Path) -> int:
+    """Of the log, which has a line for each; 0 where there is none."""
+    log = folder / "log.jsonl"
+    return len(log.read_bytes().splitlines()) if log.exists() else 0
+
+
+def wait_for_steps(program: subprocess.Popen, folder: Path, since: int) -> None:
+    """Until the run has come further than `since`."""
+    while last_step(folder) <= since and program.poll() is None:
+        time.sleep(0.01)
+
+
+def result(program: subprocess.Popen) -> str:
+    out, _ = program.communicate()
+    assert program.returncode == 0
+    return out.splitlines()[-1]
+
+
+def killed_at_random(start, tmp_path: Path, kills: int) -> None:
+    whole = result(start(tmp_path / "whole"))
+    assert whole.startswith("finished")
+    # Another seed each time: the moments differ anyway.
+    moments = random.Random()
+    before = 0
+    for _ in range(kills):
+        program = start(tmp_path / "killed")
+        wait_for_steps(program, tmp_path / "killed", before)
+        time.sleep(moments.uniform(0, 1.5 * STEPS * 0.01 / kills))
+        program.kill()
+        program.communicate()
+        before = min(last_step(tmp_path / "killed"), STEPS - 20)
+    assert result(start(tmp_path / "killed")) == whole
+
+
+def test_killed_at_random(start, tmp_path):
+    killed_at_random(start, tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_killed_at_random_twenty_times(start, tmp_path):
+    killed_at_random(start, tmp_path, 20)
+
+
+def test_a_signal_to_stop_loses_nothing(start, tmp_path):
+    whole = result(start(tmp_path / "whole"))
+    program = start(tmp_path / "stopped")
+    wait_for_steps(program, tmp_path / "stopped", 20)
+    program.send_signal(signal.SIGTERM)
+    # As a batch system waits before it kills.
+    out, _ = program.communicate(timeout=30)
+    assert program.returncode == 128 + signal.SIGTERM
+    step = last_step(tmp_path / "stopped")
+    assert f"stopped at step {step}; the state after step {step} is saved" in out
+    assert result(start(tmp_path / "stopped")) == whole
