@@ -106,7 +106,7 @@ def as_first_says(value: int | np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
-def first_does(action: Callable[[], None]) -> None:
+def first_does(action: Callable[[], object]) -> None:
     """Does it in the first process, while the others wait.
 
     Raises:
