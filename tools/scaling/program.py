@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from svp_jax.training.devices import Devices
 from svp_jax.training.gradients import Gradients, Numbers
 from svp_jax.training.memory import bytes_on_device
 from svp_jax.training.optimizer import make_optimizer
+from svp_jax.training.remat import rematerialise
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step import state_shapes
 from svp_jax.training.trainable import assemble, divide, flatten, stage_rules
@@ -95,12 +97,26 @@ class Program:
     def flops(self) -> float:
         """Of one device's rows: multiplications and additions of convolutions and matrix products, forward and back."""
 
+        return _flops(self._traced(jax.value_and_grad).jaxpr)
+
+    def kept_bytes(self) -> int:
+        """Of one device's rows: what the forward pass keeps for the backward pass, but for parameters."""
+        jaxpr = self._traced(lambda loss: lambda trained, *rest: jax.vjp(lambda t: loss(t, *rest), trained)[1]).jaxpr
+        kept = {v for v in jaxpr.outvars if not hasattr(v, "val")} - set(jaxpr.invars) - set(jaxpr.constvars)
+        return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in kept)
+
+    def _traced(self, transform: Callable):
+        """The loss of one device's rows as it is traced for a GPU, where attention has its own form."""
+
         def loss(trained, frozen, batch, keys):
-            return self._loss(assemble(self._structures, {**frozen, **trained}), batch, keys)
+            models = assemble(self._structures, {**frozen, **trained})
+            for name, model in models.items():
+                rematerialise(model, self.remat, name=name)
+            return self._loss(models, batch, keys)
 
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self._batch["mean"].shape[0]))
-        traced = jax.make_jaxpr(jax.value_and_grad(loss))(self.trained, self.frozen, self._batch, keys)
-        return _flops(traced.jaxpr)
+        with mock.patch.object(jax, "default_backend", lambda: "gpu"):
+            return jax.make_jaxpr(transform(loss))(self.trained, self.frozen, self._batch, keys)
 
     def bytes_on_device(self, state: str = "float32", ema: bool = False) -> dict[str, int]:
         """Of the state (parameters, optimizer, average) and of frozen parameters, on each device."""
@@ -160,3 +176,8 @@ def collective_bytes(text: str, count: int) -> dict[str, int]:
 def _size(kind: str, shape: str) -> int:
     width = 1 if kind == "pred" else int(re.sub(r"\D", "", kind)) // 8
     return width * math.prod(int(length) for length in shape.split(",") if length)
+
+
+def size(shapes: dict) -> int:
+    """Numbers in all arrays together."""
+    return sum(math.prod(x.shape) for x in shapes.values())
