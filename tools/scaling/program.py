@@ -165,15 +165,16 @@ def collective_bytes(text: str, count: int) -> dict[str, int]:
     for line in text.splitlines():
         if found := COLLECTIVE.search(line):
             result, kind = found.groups()
-            if "-start(" in line and kind == "all-gather":
-                # An asynchronous one names its operand too; the result is the second half.
-                result = result[len(result) // 2 :]
-            size = sum(_size(*array) for array in ARRAY.findall(result))
-            totals[kind] = totals.get(kind, 0) + size * (count if kind == "reduce-scatter" else 1)
+            arrays = ARRAY.findall(result)
+            if f"{kind}-start(" in line and kind != "all-reduce":
+                # Of an asynchronous one: operands, then results.
+                arrays = arrays[len(arrays) // 2 :]
+            total = sum(_bytes(*array) for array in arrays)
+            totals[kind] = totals.get(kind, 0) + total * (count if kind == "reduce-scatter" else 1)
     return totals
 
 
-def _size(kind: str, shape: str) -> int:
+def _bytes(kind: str, shape: str) -> int:
     width = 1 if kind == "pred" else int(re.sub(r"\D", "", kind)) // 8
     return width * math.prod(int(length) for length in shape.split(",") if length)
 
