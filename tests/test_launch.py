@@ -1,4 +1,4 @@
-"""The launch scripts, with stand-ins for ssh, srun and svp; and that what docs/scaling.md says is what its tool says."""
+"""The launch scripts, with stand-ins for ssh, srun and svp."""
 
 import json
 import re
@@ -117,9 +117,7 @@ def test_slurm(stand_ins, monkeypatch):
         monkeypatch.setenv(name, value)
     assert finish(start("train_slurm.sh", "--parallel", "fsdp"))[0] == 0
     found = called(stand_ins)
-    assert (
-        found["captures"] == (Path("some capture"),) and found["config"].is_file() == (ROOT / found["config"]).is_file()
-    )
+    assert found["captures"] == (Path("some capture"),) and (ROOT / found["config"]).is_file()
     assert (found["parallel"], found["device"], found["coordinator"]) == ("fsdp", "gpu", None)
     assert not (stand_ins / "requeued").exists()
     # A run that was stopped goes back into the queue.
@@ -153,14 +151,6 @@ def test_docker():
     # As the command line advises where they are missing.
     assert "libgl1 libegl1 libgles2 libglib2.0-0" in text
     assert "libgl1 libegl1 libgles2 libglib2.0-0" in Path(cli.__file__).read_text()
-
-
-def test_the_tables_of_the_document_are_the_tools():
-    program = [sys.executable, ROOT / "tools" / "predict_scaling.py"]
-    found = subprocess.run(program, capture_output=True, text=True, check=True).stdout
-    document = (ROOT / "docs" / "scaling.md").read_text()
-    tables = [[line for line in text.splitlines() if line.startswith("|")] for text in (found, document)]
-    assert tables[0] and tables[0] == [line for line in tables[1] if line in set(tables[0])]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
