@@ -47,7 +47,7 @@ def train(
     device: _optional(Literal["any", "gpu", "cpu"], "any|gpu|cpu", "the config's") = None,
     prompt: _optional(str, "TEXT", "the first capture's, else the config's") = None,
     seed: _optional(int, "INT", "the config's") = None,
-    coordinator: _optional(str, "HOST:PORT", "found from SLURM, Open MPI or Kubernetes, else one process") = None,
+    coordinator: _optional(str, "HOST:PORT", "what SLURM, Open MPI or Kubernetes tell") = None,
     processes: _optional(int, "INT", "as --coordinator") = None,
     process: _optional(int, "INT", "as --coordinator") = None,
     force: bool = False,
@@ -80,6 +80,9 @@ def train(
     from svp_jax.training.hosts import connect, is_first
 
     connect(coordinator, processes, process)
+    if not is_first():
+        # The first one says it.
+        warnings.simplefilter("ignore", UserWarning)
     from svp_jax.manifest import read_manifest
     from svp_jax.training.config import TrainConfig, load_config
     from svp_jax.training.train import train as run
@@ -312,7 +315,10 @@ def main() -> None:
             raise
         _fail("the device is out of memory; train with --accumulation or --remat full, render with a lower --chunk")
     except Stopped as stop:
-        print(f"svp: {stop}; the same command goes on", file=sys.stderr)
+        from svp_jax.training.hosts import is_first
+
+        if is_first():
+            print(f"svp: {stop}; the same command goes on", file=sys.stderr)
         # As a shell reports a program that a signal ended.
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:

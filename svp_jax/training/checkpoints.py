@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from svp_jax.errors import UserError
+from svp_jax.training import hosts
 from svp_jax.training.checkpoint_files import FILE, commit, damage, remove_all_but, remove_leftovers, steps
 
 # In place of a step, in what process 0 tells the others.
@@ -169,7 +169,7 @@ class Checkpoints:
 
 def _broadcast(step: int) -> int:
     """What process 0 calls this with, in every process."""
-    return int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    return int(hosts.as_first_says(np.int32(step)))
 
 
 def _by_name(tree) -> dict:

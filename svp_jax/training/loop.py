@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from svp_jax.errors import Stopped, UserError
@@ -29,7 +28,7 @@ from svp_jax.training.optimizer import ema_decay_at, make_optimizer
 from svp_jax.training.packing import Packing
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step import TrainState, TrainStep, first_state, make_train_step, state_shapes
-from svp_jax.training.stop import StopRequest, stop_on_signals
+from svp_jax.training.stop import stop_on_signals
 from svp_jax.training.trainable import Flat, Rules, assemble, divide, flatten, table
 
 LOG_EVERY = 10
@@ -111,11 +110,11 @@ def fit(
 
         def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
             # All processes take part where parameters are shared out.
-            shown = usable(state)
-            if log is None:
-                return {}
-            scores = preview(done, shown)
-            log.picture(done, "preview", preview.path(done))
+            shown, scores = usable(state), {}
+            if log is not None:
+                scores = preview(done, shown)
+                log.picture(done, "preview", preview.path(done))
+            hosts.wait_for_all("preview")
             return scores
 
         return usable(_train(run, start, state, frozen, checkpoints, look))
@@ -174,9 +173,11 @@ def _train(
             batch = next(batches)
             coming = parts_of(batch)
             compiled = run.step_fn.gradients.compiled(state.trained, frozen, coming[0], run.numbers(start), len(coming))
+            hosts.wait_for_all("compiled")
             found = need(state, state.trained, frozen, compiled, run.devices)
             _say(check_memory(run.name, found, run.devices, settings))
-        # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once.
+        # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once. With
+        # several processes JAX handles SIGTERM from their start to their end.
         stop = stack.enter_context(stop_on_signals()) if jax.process_count() == 1 else None
         progress = stack.enter_context(_progress(run, start))
         clock, losses, before = Clock(), [], ()
@@ -195,7 +196,7 @@ def _train(
                 _check_finite(run, *before, state, checkpoints)
             before = now
             progress.update()
-            stopping = not last and _agreed(stop, done)
+            stopping = not last and (stop.requested if stop else hosts.asked_to_stop())
             saves = last or stopping or done % settings.save_every == 0
             previews = last or done % settings.preview_every == 0
             values = {}
@@ -277,14 +278,6 @@ def _values(run: _Run, scalars: dict, losses: list, clock: Clock, step: int) -> 
 def _write(log: TrainingLog | None, done: int, values: Mapping[str, float]) -> None:
     if log is not None and values:
         log.write(done, values)
-
-
-def _agreed(stop: StopRequest | None, done: int) -> bool:
-    """Whether to stop after `done` steps, the same in every process."""
-    if stop is None:
-        # With several processes JAX handles SIGTERM itself, and makes all stop after the same step.
-        return multihost_utils.reached_preemption_sync_point(done)
-    return stop.requested
 
 
 def _progress(run: _Run, start: int) -> tqdm:

@@ -1,6 +1,7 @@
 """What a stage makes of a few held-out frames while it trains: a picture, and how well it follows the condition."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -44,7 +45,12 @@ class StagePreview:
         self.vae, self.schedule = vae, schedule
         self.text = np.broadcast_to(text, (PREVIEW_FRAMES, *text.shape))
         self.key = jax.random.key(seed)
-        self.score = following(views.captures[0], stage, self.target)
+        self._capture, self._stage = views.captures[0], stage
+
+    @functools.cached_property
+    def score(self) -> Callable[[np.ndarray], Scores]:
+        """Of images; only the process that looks loads the face tracker for it."""
+        return following(self._capture, self._stage, self.target)
 
     def path(self, step: int) -> Path:
         """Of the picture after `step` finished steps."""

@@ -85,13 +85,16 @@ def train_stage(
                 config.seed,
             ),
         )
-        if hosts.is_first():
+
+        def finish() -> None:
             copy_log(work, notes)
             if stage.trainable != "locked":
                 save_model(models["unet"], folder / name / "unet")
             # Saved last: its config.json is what says that the stage is finished.
             save_model(models["controlnet"], folder / name / "controlnet")
             shutil.rmtree(work)
+
+        hosts.first_does(finish)
 
 
 def prompts(config: TrainConfig) -> list[str]:
@@ -102,13 +105,11 @@ def prompts(config: TrainConfig) -> list[str]:
 def _latents(name: str, views: Views, vae: VAE, work: Path) -> Latents:
     """Made by the first process, read by all."""
 
-    def make() -> Latents:
-        work.mkdir(parents=True, exist_ok=True)
-        return cached_latents(
-            work / "latents", vae, views.source_hash(), partial(views.targets, name), np.arange(len(views))
-        )
+    folder = work / "latents"
 
-    if hosts.is_first():
-        make()
-    hosts.wait_for_all(f"latents of {name}")
-    return make()
+    def make() -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        cached_latents(folder, vae, views.source_hash(), partial(views.targets, name), np.arange(len(views)))
+
+    hosts.first_does(make)
+    return Latents(folder, len(views))

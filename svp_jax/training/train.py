@@ -78,22 +78,28 @@ def train(
     if joined:
         check_same_settings(Path(out), joined, run)
     with hosts.shared_folder(out, "avatar", force) as folder:
-        if hosts.is_first():
+
+        def begin() -> None:
             check_same_run(folder / RUN, run, out)
             if joined:
                 copy_parts(Path(out), joined, folder)
             if opened.description:
                 print(f"base: {opened.description}", file=sys.stderr)
             print(f"prompt: {config.prompt}", file=sys.stderr)
+
+        hosts.first_does(begin)
         views = training_views(captures, config.copies, config.seed)
         vae, ceiling = person_vae(views, opened, config, folder, Devices.of(config.parallel, devices))
         _train_stages(names, views, opened, vae, config, folder, devices)
-        if hosts.is_first():
+
+        def finish() -> None:
             shutil.rmtree(folder / "work", ignore_errors=True)
             if (captures[0].folder / FACE).is_file():
                 shutil.copy(captures[0].folder / FACE, folder / FACE)
             body = _manifest(run, config, captures, ceiling) | {"files": part_hashes(folder)}
             write_manifest(folder, "avatar", body)
+
+        hosts.first_does(finish)
     if hosts.is_first():
         # Only now: without it an unfinished folder could not go on.
         (Path(out) / RUN).unlink()

@@ -72,7 +72,8 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
             VAEPreview(report_path.parent, spread(shown, PREVIEW_FRAMES)),
         )["vae"]
     report = {"split": split, "frames": len(shown)}
-    if hosts.is_first():
+
+    def finish() -> None:
         report_path.parent.mkdir(parents=True, exist_ok=True)
         report["base_psnr"] = _round_trip(base.vae, shown)
         if tuning.trainable != "none":
@@ -83,6 +84,8 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
         # Its report is what says that the pass is finished.
         write_json(report_path, report)
         shutil.rmtree(work, ignore_errors=True)
+
+    hosts.first_does(finish)
     return vae, report
 
 

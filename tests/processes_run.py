@@ -1,0 +1,80 @@
+"""A small training run as a program, one of several processes where its flags say so.
+
+    python processes_run.py FOLDER STEPS SECONDS [COORDINATOR PROCESSES PROCESS]
+
+Prints one line of JSON: what was trained, how many devices there were, and after what message it stopped.
+"""
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from svp_jax.capture.images import write_png
+from svp_jax.errors import Stopped
+from svp_jax.training import hosts, loop
+from svp_jax.training.devices import Devices
+from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.settings import RunSettings
+
+OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
+
+
+def squared_error(models, batch, keys):
+    noise = jax.vmap(lambda key: jax.random.normal(key, (1,)))(keys)
+    return jnp.square(models["line"](batch["x"]) - batch["y"] + 1e-3 * noise).mean()
+
+
+class Samples:
+    """Of a line to be fitted, each batch after some seconds."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def __call__(self, step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+        time.sleep(self.seconds)
+        x = np.random.default_rng(step).standard_normal((8, 2)).astype(np.float32)[rows]
+        return {"x": x, "y": x @ np.float32([[2.0], [-1.0]]) + 3}
+
+
+class Preview:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, step: int) -> Path:
+        return self.folder / "preview.png"
+
+    def __call__(self, step: int, models: dict) -> dict:
+        write_png(self.path(step), np.zeros((1, 1, 3), np.uint8))
+        return {}
+
+
+def main(folder: str, steps: str, seconds: str, coordinator=None, processes=None, process=None) -> None:
+    hosts.connect(coordinator, processes and int(processes), process and int(process))
+    if not hosts.is_first():
+        warnings.simplefilter("error")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    loop.LOG_EVERY = 1
+    settings = RunSettings(int(steps), 8, 0, OPTIMIZER, save_every=50, preview_every=50)
+    line = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    found = {"process": jax.process_index(), "devices": jax.device_count()}
+    folder = Path(folder)
+    try:
+        # A stage before, so that counts of steps begin anew.
+        for name in ("first", "second"):
+            arguments = {"line": line}, ((r"line/.*", 1.0),), squared_error, Samples(float(seconds)), folder / name
+            line = loop.fit(name, *arguments, settings, Devices.of("pmap"), Preview(folder))["line"]
+        found["trained"] = [*map(float, jnp.ravel(line.kernel[...])), float(line.bias[0])]
+    except Stopped as stop:
+        found |= {"stopped": str(stop), "signal": stop.signal}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
