@@ -271,7 +271,7 @@ def _values(run: _Run, scalars: dict, losses: list, clock: Clock, step: int) -> 
     values["images_per_second"] = len(losses) * run.settings.batch_size / clock.seconds
     values["waiting"] = clock.waited / clock.seconds
     if (peak := peak_memory()) is not None:
-        values["peak_memory_gb"] = peak
+        values["peak_memory"] = peak
     return values
 
 
