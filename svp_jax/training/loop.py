@@ -93,7 +93,7 @@ def fit(
     step_fn = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices, settings.remat)
     run = _Run(name, samples, folder, settings, devices, step_fn)
     shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
-    frozen = _stored(frozen, settings.precision)
+    frozen = stored(frozen, settings.precision)
     # Before anything is placed: activations are known only when the step is compiled.
     check_memory(name, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices), devices, settings)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
@@ -226,7 +226,7 @@ def _train(
     return state
 
 
-def _stored(frozen: Flat, precision: str) -> Flat:
+def stored(frozen: Flat, precision: str) -> Flat:
     """Frozen parameters as they are kept: kernels in what they are computed in, the small rest as it is."""
     if precision == "float32":
         return frozen
