@@ -16,6 +16,7 @@ from svp_jax.training.devices import Devices
 from svp_jax.training.gradients import Gradients, Numbers
 from svp_jax.training.memory import bytes_on_device
 from svp_jax.training.optimizer import make_optimizer
+from svp_jax.training.packing import PACKED, Packing
 from svp_jax.training.remat import rematerialise
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step import state_shapes
@@ -69,9 +70,13 @@ class Program:
         trained, frozen, multipliers = divide(flat, stage_rules("unlocked", 0.2))
         # As the loop keeps them: frozen kernels in what they are computed in.
         frozen = {n: jax.ShapeDtypeStruct(x.shape, dtype if x.ndim > 1 else x.dtype) for n, x in frozen.items()}
+        self._packing = Packing.of(trained)
+        packed = {name: trained[name] for name in self._packing.large}
+        small = sum(math.prod(shape) for _, shape in self._packing.small)
+        packed[PACKED] = jax.ShapeDtypeStruct((small,), np.float32)
         self.trained, self.frozen = (
             {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.sharding_of(x.shape)) for n, x in each.items()}
-            for each in (trained, frozen)
+            for each in (packed, frozen)
         )
         self._multipliers = tuple(multipliers.items())
         text = unet.config.cross_attention_dim
@@ -91,7 +96,7 @@ class Program:
             name: jax.ShapeDtypeStruct((self.devices.count, *x.shape), x.dtype, sharding=self.devices.split)
             for name, x in rows.items()
         }
-        gradients = Gradients(self._loss, self._structures, self.devices, self.remat)
+        gradients = Gradients(self._loss, self._structures, self._packing, self.devices, self.remat)
         return gradients.compiled(self.trained, self.frozen, part, NUMBERS, 1)
 
     def flops(self) -> float:
@@ -109,7 +114,7 @@ class Program:
         """The loss of one device's rows as it is traced for a GPU, where attention has its own form."""
 
         def loss(trained, frozen, batch, keys):
-            models = assemble(self._structures, {**frozen, **trained})
+            models = assemble(self._structures, {**frozen, **self._packing.unpack(trained)})
             for name, model in models.items():
                 rematerialise(model, self.remat, name=name)
             return self._loss(models, batch, keys)
@@ -120,7 +125,7 @@ class Program:
 
     def bytes_on_device(self, state: str = "float32", ema: bool = False) -> dict[str, int]:
         """Of the state (parameters, optimizer, average) and of frozen parameters, on each device."""
-        optimizer = make_optimizer(1.0, 0.01, self._multipliers, state)
+        optimizer = make_optimizer(1.0, 0.01, self._multipliers, self._packing, state)
         shapes = state_shapes(self.trained, optimizer, ema, self.devices)
         return {
             "state": bytes_on_device(shapes, self.devices),
