@@ -17,11 +17,11 @@ import numpy as np
 from flax import nnx
 
 from svp_jax.capture.images import write_png
-from svp_jax.errors import Stopped
+from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts, loop
-from svp_jax.training.devices import Devices
-from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.settings import RunSettings
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.optimizer import OptimizerSettings
 
 OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
 
@@ -55,6 +55,10 @@ class Preview:
         return {}
 
 
+def refuse() -> None:
+    raise UserError(f"--out of process {jax.process_index()} – no")
+
+
 def main(folder: str, steps: str, seconds: str, coordinator=None, processes=None, process=None) -> None:
     hosts.connect(coordinator, processes and int(processes), process and int(process))
     if not hosts.is_first():
@@ -65,6 +69,10 @@ def main(folder: str, steps: str, seconds: str, coordinator=None, processes=None
     line = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     found = {"process": jax.process_index(), "devices": jax.device_count()}
     folder = Path(folder)
+    try:
+        hosts.first_does(refuse)
+    except UserError as error:
+        found["told"] = str(error)
     try:
         # A stage before, so that counts of steps begin anew.
         for name in ("first", "second"):

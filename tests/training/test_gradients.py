@@ -8,12 +8,12 @@ from flax import nnx
 
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training.devices import Devices
-from svp_jax.training.gradients import Gradients, Numbers
 from svp_jax.training.loop import stored
-from svp_jax.training.packing import Packing
 from svp_jax.training.stage import stage_loss
-from svp_jax.training.trainable import divide, flatten, stage_rules
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.gradients import Gradients, Numbers
+from svp_jax.training.step.packing import Packing
+from svp_jax.training.step.trainable import divide, flatten, stage_rules
 from svp_jax.weights.folder import load_model
 
 ROWS = 4

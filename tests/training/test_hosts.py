@@ -220,6 +220,8 @@ def untroubled(tmp_path_factory):
     (first, said), (second, also_said) = map(result, start_two(folder))
     assert (first["process"], second["process"]) == (0, 1) and first["devices"] == second["devices"] == 4
     assert first["trained"] == second["trained"]
+    # What only process 0 finds wrong ends all alike.
+    assert first["told"] == second["told"] == "--out of process 0 – no"
     assert "second: what is trained" in said
     # The line of gloo, which connects CPUs, is not ours.
     assert [line for line in also_said.splitlines() if "Gloo" not in line] == []

@@ -12,15 +12,15 @@ from flax import nnx
 
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models import ControlNet, ControlNetConfig, UNet, UNetConfig
-from svp_jax.training.devices import Devices
-from svp_jax.training.gradients import Gradients, Numbers
-from svp_jax.training.memory import bytes_on_device
-from svp_jax.training.optimizer import make_optimizer
-from svp_jax.training.packing import PACKED, Packing
-from svp_jax.training.remat import rematerialise
 from svp_jax.training.stage import stage_loss
-from svp_jax.training.step import state_shapes
-from svp_jax.training.trainable import assemble, divide, flatten, stage_rules
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.gradients import Gradients, Numbers
+from svp_jax.training.step.memory import bytes_on_device
+from svp_jax.training.step.optimizer import make_optimizer
+from svp_jax.training.step.packing import PACKED, Packing
+from svp_jax.training.step.remat import rematerialise
+from svp_jax.training.step.train_step import state_shapes
+from svp_jax.training.step.trainable import assemble, divide, flatten, stage_rules
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -70,9 +70,10 @@ class Program:
         trained, frozen, multipliers = divide(flat, stage_rules("unlocked", 0.2))
         # As the loop keeps them: frozen kernels in what they are computed in.
         frozen = {n: jax.ShapeDtypeStruct(x.shape, dtype if x.ndim > 1 else x.dtype) for n, x in frozen.items()}
-        self._packing, self._unpacked = Packing.of(trained), trained
+        self._packing = Packing.of(trained)
         packed = {name: trained[name] for name in self._packing.large}
-        packed[PACKED] = jax.ShapeDtypeStruct((size(trained) - size(packed),), np.float32)
+        small = sum(math.prod(shape) for _, shape in self._packing.small)
+        packed[PACKED] = jax.ShapeDtypeStruct((small,), np.float32)
         self.trained, self.frozen = (
             {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.sharding_of(x.shape)) for n, x in each.items()}
             for each in (packed, frozen)
@@ -113,14 +114,14 @@ class Program:
         """The loss of one device's rows as it is traced for a GPU, where attention has its own form."""
 
         def loss(trained, frozen, batch, keys):
-            models = assemble(self._structures, {**frozen, **trained})
+            models = assemble(self._structures, {**frozen, **self._packing.unpack(trained)})
             for name, model in models.items():
                 rematerialise(model, self.remat, name=name)
             return self._loss(models, batch, keys)
 
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self._batch["mean"].shape[0]))
         with mock.patch.object(jax, "default_backend", lambda: "gpu"):
-            return jax.make_jaxpr(transform(loss))(self._unpacked, self.frozen, self._batch, keys)
+            return jax.make_jaxpr(transform(loss))(self.trained, self.frozen, self._batch, keys)
 
     def bytes_on_device(self, state: str = "float32", ema: bool = False) -> dict[str, int]:
         """Of the state (parameters, optimizer, average) and of frozen parameters, on each device."""
