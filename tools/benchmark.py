@@ -2,10 +2,11 @@
 
     python tools/benchmark.py model               UNet and ControlNet of SD 1.5's full width, here and in diffusers
     python tools/benchmark.py train               one training step, here and in PyTorch with diffusers' networks
+    python tools/benchmark.py loader              batches of conditions a second, and how long a step waits for them
     python tools/benchmark.py convert             a single-file SD 1.5 to a folder; loading a float16 folder
     python tools/benchmark.py raster              pictures of normals a second; --ict-model adds a whole head
 
-Prints times, ratios and memory. All but `raster` need the [dev] extra, 15 GB of disk below --work and 16 GB of
+Prints times, ratios and memory. All but `raster` and `loader` need the [dev] extra, 15 GB of disk below --work and 16 GB of
 memory; their weights are random. `train` measures small networks on the CPU and, with --full-width, SD 1.5 on a GPU.
 """
 
@@ -17,14 +18,14 @@ from svp_jax.xla_flags import set_xla_flags
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "train", "convert", "raster"))
+    parser.add_argument("what", choices=("model", "train", "loader", "convert", "raster"))
     parser.add_argument("--work", type=Path, default=Path("benchmark"), help="folder for the weights; kept")
     parser.add_argument("--latents", type=int, nargs="+", default=[32, 64], help="model: sides of the latents")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
     parser.add_argument("--ict-model", type=Path, help=".npz with the ICT face's neutral [V, 3] in cm and faces [T, 3]")
     parser.add_argument("--full-width", action="store_true", help="train: SD 1.5 instead of the small networks")
-    parser.add_argument("--size", type=int, help="train: side of the pictures in pixels, a multiple of 64")
-    parser.add_argument("--batch", type=int, help="train: pictures of a step")
+    parser.add_argument("--size", type=int, help="train, loader: side of the pictures in pixels")
+    parser.add_argument("--batch", type=int, help="train, loader: pictures of a step")
     options = parser.parse_args()
     if options.size and options.size % 64:
         parser.error(f"--size is {options.size}, allowed are multiples of 64")
@@ -44,6 +45,10 @@ def main() -> None:
         from benchmarks.train import benchmark_training
 
         benchmark_training(options.work, options.repeats, options.full_width, options.size, options.batch)
+    elif options.what == "loader":
+        from benchmarks.loader import benchmark_loader
+
+        benchmark_loader(options.work, options.size, options.batch)
     else:
         from benchmarks.convert import benchmark_conversion
 

@@ -1,12 +1,9 @@
 """How fast batches of conditions are made, and how long a training step would wait for them.
 
-    python tools/benchmarks/loader.py --work WORK [--size 512] [--step-seconds 0.5]
-
-The capture is synthetic and is made once, in WORK. The first line of each part of the table is a core that does nothing
+The capture is synthetic and is made once. The first line of each part of the table is a core that does nothing
 else: it counts CPU seconds, so that what else runs on the machine does not matter; the others count what a clock shows.
 """
 
-import argparse
 import itertools
 import time
 from dataclasses import dataclass
@@ -22,6 +19,9 @@ from svp_jax.training.data.loader import READY, READY_EACH, batches
 from svp_jax.training.data.views import training_views
 from svp_jax.training.stage import StageSamples
 
+STAGES, BATCH_SIZES, PROCESSES, SIZE = ("outlines", "details"), (4, 8), (0, 1, 2), 512
+# How long a step computes; here it sleeps, as the host does while an accelerator computes.
+STEP_SECONDS = 0.5
 TEXT = (77, 768)
 COUNTED = 12
 
@@ -33,7 +33,7 @@ class LoaderResult:
     Attributes:
         processes: of their own; 0: threads, None: none, nothing is made ahead.
         images_per_second: while no step is computed.
-        waiting: share of the time of a run with steps of `step_seconds` in which the step waits, 0 to 1.
+        waiting: share of the time of a run with steps of `STEP_SECONDS` in which the step waits, 0 to 1.
     """
 
     stage: str
@@ -43,21 +43,14 @@ class LoaderResult:
     waiting: float
 
 
-def benchmark_loader(
-    work: Path, size: int, batch_sizes: tuple[int, ...], processes: tuple[int, ...], step_seconds: float
-) -> list[LoaderResult]:
-    """Measures both stages, with window 3 and degraded maps, on a synthetic capture in `work`.
-
-    Args:
-        step_seconds: how long a step computes; here it sleeps, as the host does while an accelerator computes.
-    """
+def benchmark_loader(work: Path, size: int | None, batch: int | None) -> None:
+    """Prints the rates of both stages, with window 3 and degraded maps, on a synthetic capture in `work`."""
     results = []
-    for stage, batch_size in itertools.product(("outlines", "details"), batch_sizes):
-        samples = make_samples(work, size, stage, batch_size)
-        results.append(_alone(samples, step_seconds))
-        for count in processes:
-            results.append(_ahead(samples, count, step_seconds))
-    return results
+    for stage, batch_size in itertools.product(STAGES, (batch,) if batch else BATCH_SIZES):
+        samples = make_samples(work, size or SIZE, stage, batch_size)
+        results.append(_alone(samples))
+        results += [_ahead(samples, processes) for processes in PROCESSES]
+    print(table(results))
 
 
 def make_samples(work: Path, size: int, stage: str, batch_size: int) -> StageSamples:
@@ -76,17 +69,17 @@ def make_samples(work: Path, size: int, stage: str, batch_size: int) -> StageSam
     )  # fmt: skip
 
 
-def _alone(samples: StageSamples, step_seconds: float) -> LoaderResult:
+def _alone(samples: StageSamples) -> LoaderResult:
     samples(0, slice(None))
     began = time.process_time()
     for step in range(COUNTED):
         samples(step, slice(None))
     seconds = (time.process_time() - began) / COUNTED
-    waiting = seconds / (seconds + step_seconds)
+    waiting = seconds / (seconds + STEP_SECONDS)
     return LoaderResult(samples.stage, samples.batch_size, None, samples.batch_size / seconds, waiting)
 
 
-def _ahead(samples: StageSamples, processes: int, step_seconds: float) -> LoaderResult:
+def _ahead(samples: StageSamples, processes: int) -> LoaderResult:
     rows = np.arange(samples.batch_size)
     ready = READY_EACH * processes or READY
     with batches(samples, rows, 0, processes) as coming:
@@ -102,14 +95,14 @@ def _ahead(samples: StageSamples, processes: int, step_seconds: float) -> Loader
             asked = time.monotonic()
             next(coming)
             waited += time.monotonic() - asked
-            time.sleep(step_seconds)
+            time.sleep(STEP_SECONDS)
         total = time.monotonic() - began
     return LoaderResult(samples.stage, samples.batch_size, processes, rate, waited / total)
 
 
-def table(results: list[LoaderResult], step_seconds: float) -> str:
+def table(results: list[LoaderResult]) -> str:
     """The results as text."""
-    lines = [f"{'stage':10}{'batch':>6}  {'made by':16}{'images/s':>9}{f'  waiting, steps of {step_seconds} s':>26}"]
+    lines = [f"{'stage':10}{'batch':>6}  {'made by':16}{'images/s':>9}{f'  waiting, steps of {STEP_SECONDS} s':>26}"]
     for result in results:
         count = result.processes
         made_by = "one core alone" if count is None else f"{count} processes" if count else "threads"
@@ -117,18 +110,3 @@ def table(results: list[LoaderResult], step_seconds: float) -> str:
             f"{result.stage:10}{result.batch_size:6}  {made_by:16}{result.images_per_second:9.1f}{result.waiting:25.1%}"
         )
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for the capture, made where it is not there")
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[4, 8])
-    parser.add_argument("--processes", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--step-seconds", type=float, default=0.5)
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    measured = benchmark_loader(
-        given.work, given.size, tuple(given.batch_size), tuple(given.processes), given.step_seconds
-    )
-    print(table(measured, given.step_seconds))
