@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from svp_jax.training.checkpoints import Checkpoints
+from svp_jax.training.saving.checkpoints import Checkpoints
 
 ABOUT = {"config": {"learning_rate": 0.1, "ema": None}, "capture": "0a1b"}
 

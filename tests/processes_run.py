@@ -19,9 +19,9 @@ from flax import nnx
 from svp_jax.capture.images import write_png
 from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts, loop
-from svp_jax.training.devices import Devices
-from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.settings import RunSettings
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.optimizer import OptimizerSettings
 
 OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
 

@@ -279,7 +279,9 @@ def test_a_device_out_of_memory_is_one_line(svp, fails, monkeypatch, tmp_path):
         raise RuntimeError(message)
 
     monkeypatch.setattr("svp_jax.inspect.inspect", greedy)
-    assert fails("inspect", tmp_path).startswith("the device is out of memory; train with a lower --batch-size")
+    assert fails("inspect", tmp_path).startswith(
+        "the device is out of memory; train with --accumulation or --remat full"
+    )
     message = "INTERNAL: a bug"
     with pytest.raises(RuntimeError, match="a bug"):
         svp("inspect", tmp_path)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from scaling.prediction import Card, Step, predict  # noqa: E402
 from scaling.program import Program, _flops, collective_bytes  # noqa: E402
 
-from svp_jax.training.devices import Devices  # noqa: E402
+from svp_jax.training.step.devices import Devices  # noqa: E402
 
 
 def test_operations_of_products_convolutions_and_loops():

@@ -13,10 +13,10 @@ from flax import nnx
 
 from svp_jax.errors import Stopped
 from svp_jax.training import loop
-from svp_jax.training.devices import Devices
 from svp_jax.training.loop import fit
-from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.settings import RunSettings
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.optimizer import OptimizerSettings
 
 OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
 

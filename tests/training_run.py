@@ -7,8 +7,9 @@ from pathlib import Path
 
 import jax
 
-from svp_jax.training import devices, hosts, loop
+from svp_jax.training import hosts, loop
 from svp_jax.training.config import Stage, TrainConfig, VAEPass
+from svp_jax.training.step.train_step import devices
 from svp_jax.training.train import train
 
 CONFIG = TrainConfig(

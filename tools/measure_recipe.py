@@ -22,8 +22,8 @@ from svp_jax.metrics.evaluate import evaluate
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
 from svp_jax.training.config import TrainConfig, load_config
-from svp_jax.training.following import landmark_scores
 from svp_jax.training.train import train
+from svp_jax.training.watching.following import landmark_scores
 from svp_jax.weights.avatar import STAGES
 
 

@@ -44,7 +44,7 @@ def measure() -> dict:
     import jax
     from scaling.program import Program, collective_bytes, size
 
-    from svp_jax.training.devices import Devices
+    from svp_jax.training.step.devices import Devices
 
     numbers = {"jax": jax.__version__, "network": "SD 1.5, unlocked, latents 64 x 64, batch 1 on each device"}
     numbers |= {"flops": {}, "kept": {}, "programs": {}, "state": {}}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from svp_jax.training.loader import Samples
+from svp_jax.training.data.loader import Samples
 from svp_jax.weights.folder import load_model
 
 SEED = 7

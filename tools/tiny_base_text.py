@@ -30,9 +30,9 @@ from svp_jax.capture.synthetic.looks import (
     PERSONS,
     SKIN,
 )
-from svp_jax.training.batches import batch_indices
+from svp_jax.training.data.batches import batch_indices
 from svp_jax.training.loop import fit
-from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.step.optimizer import OptimizerSettings
 from svp_jax.weights.folder import load_model, save_model
 
 ATTRIBUTES = {

@@ -17,11 +17,11 @@ from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TemporalWeights, TrainingSchedule, guide, loss, sample_sequence
 from svp_jax.face.labels import colorize
 from svp_jax.models.vae import to_uint8
-from svp_jax.training.batches import batch_indices
-from svp_jax.training.latents import cached_latents
+from svp_jax.training.data.batches import batch_indices
+from svp_jax.training.data.latents import cached_latents
 from svp_jax.training.loop import fit
-from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.stage import noised_latents
+from svp_jax.training.step.optimizer import OptimizerSettings
 from svp_jax.weights.folder import load_model, save_model
 
 BATCH_SIZE = 16

@@ -56,7 +56,7 @@ class Copies:
     per_frame: int = 0
     """How many of each training frame; 1 or 2 for short clips, 0 for none."""
     moved: bool = True
-    """Each is shifted, turned and resized a little (`training/copies.py`)."""
+    """Each is shifted, turned and resized a little (`training/data/copies.py`)."""
     flipped: bool = False
     """About half of them are mirrored, with the labels of right and left exchanged; for faces that are alike on both
     sides."""
@@ -82,9 +82,9 @@ class TrainConfig:
     precision: str = "float32"
     """float32 | bfloat16: what the networks compute in; trained parameters are float32 always."""
     remat: str = "none"
-    """none | light | full: what the backward pass computes again instead of keeping it (`training/remat.py`)."""
+    """none | light | full: what the backward pass computes again instead of keeping it (`training/step/remat.py`)."""
     optimizer_state: str = "float32"
-    """float32 | bfloat16 | factored: 8, 4 or 2 bytes for each trained parameter (`training/optimizer.py`)."""
+    """float32 | bfloat16 | factored: 8, 4 or 2 bytes for each trained parameter (`training/step/optimizer.py`)."""
     ema_decay: float = 0.0
     """0: the avatar gets the last parameters; else their exponential moving average, 4 more bytes for each."""
     parallel: str = "pmap"

@@ -15,21 +15,22 @@ from flax import nnx
 from tqdm import tqdm
 
 from svp_jax.errors import Stopped, UserError
-from svp_jax.training import hosts, loader
-from svp_jax.training.checkpoints import Checkpoints
-from svp_jax.training.clock import Clock
-from svp_jax.training.devices import Devices, check_batch
-from svp_jax.training.diagnose import not_finite_message
-from svp_jax.training.gradients import LossOf, Numbers
-from svp_jax.training.log import TrainingLog
-from svp_jax.training.memory import MemoryNeed, check_memory, need
-from svp_jax.training.memory_use import peak_memory
-from svp_jax.training.optimizer import ema_decay_at, make_optimizer
-from svp_jax.training.packing import Packing
+from svp_jax.training import hosts
+from svp_jax.training.data import loader
+from svp_jax.training.saving.checkpoints import Checkpoints
+from svp_jax.training.saving.stop import stop_on_signals
 from svp_jax.training.settings import RunSettings
-from svp_jax.training.step import TrainState, TrainStep, first_state, make_train_step, state_shapes
-from svp_jax.training.stop import stop_on_signals
-from svp_jax.training.trainable import Flat, Rules, assemble, divide, flatten, table
+from svp_jax.training.step.devices import Devices, check_batch
+from svp_jax.training.step.gradients import LossOf, Numbers
+from svp_jax.training.step.memory import MemoryNeed, check_memory, need
+from svp_jax.training.step.optimizer import ema_decay_at, make_optimizer
+from svp_jax.training.step.packing import Packing
+from svp_jax.training.step.train_step import TrainState, TrainStep, first_state, make_train_step, state_shapes
+from svp_jax.training.step.trainable import Flat, Rules, assemble, divide, flatten, table
+from svp_jax.training.watching.clock import Clock
+from svp_jax.training.watching.diagnose import not_finite_message
+from svp_jax.training.watching.log import TrainingLog
+from svp_jax.training.watching.memory_use import peak_memory
 
 LOG_EVERY = 10
 # Of a batch: the frames of the capture that its rows show, to be named where something is wrong with it.
@@ -66,7 +67,7 @@ def fit(
     Args:
         name: of this run, in the progress bar and in messages.
         models: by name; `rules` speak of "name/path/of/parameter".
-        loss_of: see `svp_jax.training.step`.
+        loss_of: see `svp_jax.training.step.train_step`.
         folder: holds `log.jsonl`, `tensorboard/` and `checkpoints/`.
         preview: called at step 0, every `preview_every` and at the end, by process 0.
 
@@ -93,7 +94,7 @@ def fit(
     step_fn = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices, settings.remat)
     run = _Run(name, samples, folder, settings, devices, step_fn)
     shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
-    frozen = _stored(frozen, settings.precision)
+    frozen = stored(frozen, settings.precision)
     # Before anything is placed: activations are known only when the step is compiled.
     check_memory(name, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices), devices, settings)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
@@ -226,7 +227,7 @@ def _train(
     return state
 
 
-def _stored(frozen: Flat, precision: str) -> Flat:
+def stored(frozen: Flat, precision: str) -> Flat:
     """Frozen parameters as they are kept: kernels in what they are computed in, the small rest as it is."""
     if precision == "float32":
         return frozen
@@ -271,7 +272,7 @@ def _values(run: _Run, scalars: dict, losses: list, clock: Clock, step: int) -> 
     values["images_per_second"] = len(losses) * run.settings.batch_size / clock.seconds
     values["waiting"] = clock.waited / clock.seconds
     if (peak := peak_memory()) is not None:
-        values["peak_memory_gb"] = peak
+        values["peak_memory"] = peak
     return values
 
 

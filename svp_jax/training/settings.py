@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from svp_jax.training.config import TrainConfig
-from svp_jax.training.optimizer import OptimizerSettings
+from svp_jax.training.step.optimizer import OptimizerSettings
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlled
-from svp_jax.training.batches import batch_indices, sample_rng
-from svp_jax.training.gradients import LossOf
-from svp_jax.training.latents import Latents
-from svp_jax.training.views import Views
+from svp_jax.training.data.batches import batch_indices, sample_rng
+from svp_jax.training.data.latents import Latents
+from svp_jax.training.data.views import Views
+from svp_jax.training.step.gradients import LossOf
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from svp_jax.face.conditions import condition_spec
 from svp_jax.models.vae import VAE
 from svp_jax.training import hosts
 from svp_jax.training.config import TrainConfig
-from svp_jax.training.devices import Devices
+from svp_jax.training.data.held_out import scored_frames
+from svp_jax.training.data.latents import Latents, cached_latents
+from svp_jax.training.data.views import COPY_PROMPT, Views
 from svp_jax.training.first_controlnet import first_controlnet
-from svp_jax.training.held_out import scored_frames
-from svp_jax.training.latents import Latents, cached_latents
-from svp_jax.training.log import copy_log
 from svp_jax.training.loop import fit
-from svp_jax.training.preview import StagePreview
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.stage import StageSamples, stage_loss
-from svp_jax.training.trainable import stage_rules
-from svp_jax.training.views import COPY_PROMPT, Views
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.trainable import stage_rules
+from svp_jax.training.watching.log import copy_log
+from svp_jax.training.watching.preview import StagePreview
 from svp_jax.weights.base import Base, encode_prompts
 from svp_jax.weights.folder import save_model
 

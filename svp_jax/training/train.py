@@ -20,15 +20,15 @@ from svp_jax.face.conditions import condition_spec
 from svp_jax.manifest import FACE, RUN, check_output, write_manifest
 from svp_jax.models.vae import VAE
 from svp_jax.training import hosts
-from svp_jax.training.captures import describe, labels_of, open_captures
 from svp_jax.training.config import TrainConfig, check
-from svp_jax.training.devices import Devices, check_batch, find_devices
+from svp_jax.training.data.captures import describe, labels_of, open_captures
+from svp_jax.training.data.views import Views, training_views
 from svp_jax.training.first_controlnet import check_fits, describe_controlnet, open_controlnet
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
+from svp_jax.training.saving.stop import stop_on_signals
 from svp_jax.training.stage_run import is_trained, prompts, train_stage
-from svp_jax.training.stop import stop_on_signals
+from svp_jax.training.step.devices import Devices, check_batch, find_devices
 from svp_jax.training.vae_tuning import person_vae
-from svp_jax.training.views import Views, training_views
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, base_name, encode_prompts, load_base
 

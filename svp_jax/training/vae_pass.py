@@ -8,8 +8,8 @@ import numpy as np
 
 from svp_jax.face.labels import decode, feature_mask
 from svp_jax.models.vae import to_model
-from svp_jax.training.batches import batch_indices
-from svp_jax.training.views import Views
+from svp_jax.training.data.batches import batch_indices
+from svp_jax.training.data.views import Views
 
 # Latents are a means here, not a distribution to sample from: just enough to keep them bounded. The weight is
 # that of the original autoencoder (latent-diffusion, kl_weight).

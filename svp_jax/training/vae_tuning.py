@@ -18,15 +18,15 @@ from svp_jax.models.codec import decode_images, encode_images, round_trips
 from svp_jax.models.vae import VAE
 from svp_jax.training import hosts
 from svp_jax.training.config import TrainConfig
-from svp_jax.training.devices import Devices
-from svp_jax.training.held_out import PREVIEW_FRAMES, held_out, held_out_split, spread
-from svp_jax.training.log import copy_log
+from svp_jax.training.data.held_out import PREVIEW_FRAMES, held_out, held_out_split, spread
+from svp_jax.training.data.views import Views
 from svp_jax.training.loop import fit
-from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.settings import RunSettings
-from svp_jax.training.trainable import vae_rules
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.optimizer import OptimizerSettings
+from svp_jax.training.step.trainable import vae_rules
 from svp_jax.training.vae_pass import VAESamples, vae_loss
-from svp_jax.training.views import Views
+from svp_jax.training.watching.log import copy_log
 from svp_jax.weights.base import Base
 from svp_jax.weights.folder import load_model, save_model
 

@@ -9,12 +9,12 @@ from svp_jax.capture.capture import open_capture
 from svp_jax.capture.conditions import outlines_of
 from svp_jax.face.conditions import outlines_condition
 from svp_jax.face.labels import LABEL_INDEX, colorize
-from svp_jax.training.batches import batch_indices, sample_rng
 from svp_jax.training.config import Copies
-from svp_jax.training.latents import Latents
+from svp_jax.training.data.batches import batch_indices, sample_rng
+from svp_jax.training.data.latents import Latents
+from svp_jax.training.data.views import training_views
 from svp_jax.training.stage import StageSamples
 from svp_jax.training.vae_pass import VAESamples
-from svp_jax.training.views import training_views
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 5))

@@ -10,8 +10,8 @@ from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.face.labels import LABEL_INDEX, colorize
 from svp_jax.manifest import body_of, write_manifest
-from svp_jax.training.captures import describe, labels_of, open_captures
-from svp_jax.training.held_out import held_out, held_out_split, spread
+from svp_jax.training.data.captures import describe, labels_of, open_captures
+from svp_jax.training.data.held_out import held_out, held_out_split, spread
 
 
 def changed(folder, **changes):

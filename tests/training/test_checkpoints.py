@@ -20,8 +20,8 @@ import pytest
 from checkpoint_programs import ABOUT, check_state, devices_sharding, like, next_state, state_at
 
 from svp_jax.errors import UserError
-from svp_jax.training import checkpoint_files, checkpoints
-from svp_jax.training.checkpoints import Checkpoints
+from svp_jax.training.saving import checkpoint_files, checkpoints
+from svp_jax.training.saving.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from svp_jax.training.diagnose import not_finite_message, worst
+from svp_jax.training.watching.diagnose import not_finite_message, worst
 
 NAN, INF = float("nan"), float("inf")
 

@@ -10,8 +10,8 @@ from factories import make_capture
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.video import open_video
 from svp_jax.face.labels import LABEL_INDEX, colorize
-from svp_jax.training.following import following, landmark_scores, parsing_scores
-from svp_jax.training.held_out import scored_frames
+from svp_jax.training.data.held_out import scored_frames
+from svp_jax.training.watching.following import following, landmark_scores, parsing_scores
 
 FACE, HAIR = LABEL_INDEX["face"], LABEL_INDEX["hair"]
 

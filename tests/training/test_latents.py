@@ -11,8 +11,8 @@ from factories import VAE_SETTINGS, file_size_limit, random_model
 from svp_jax.errors import UserError
 from svp_jax.models import VAE, VAEConfig
 from svp_jax.models.codec import decode_images, encode_images
-from svp_jax.training import latents
-from svp_jax.training.latents import cached_latents
+from svp_jax.training.data import latents
+from svp_jax.training.data.latents import cached_latents
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from factories import make_capture
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.training.config import Copies
-from svp_jax.training.latents import Latents
-from svp_jax.training.loader import batches
+from svp_jax.training.data.latents import Latents
+from svp_jax.training.data.loader import batches
+from svp_jax.training.data.views import training_views
 from svp_jax.training.stage import StageSamples
 from svp_jax.training.vae_pass import VAESamples
-from svp_jax.training.views import training_views
 
 ROWS = np.arange(4)
 

@@ -14,10 +14,10 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from svp_jax.capture.images import read_png, write_png
-from svp_jax.training import memory_use
-from svp_jax.training.event_file import crc32c
-from svp_jax.training.log import TrainingLog
-from svp_jax.training.memory_use import peak_memory
+from svp_jax.training.watching import memory_use
+from svp_jax.training.watching.event_file import crc32c
+from svp_jax.training.watching.log import TrainingLog
+from svp_jax.training.watching.memory_use import peak_memory
 
 
 def lines(folder: Path) -> list[dict]:
@@ -161,7 +161,7 @@ def test_the_checksum():
 
 def test_neither_torch_nor_tensorflow_is_needed(tmp_path):
     program = (
-        "import sys, pathlib; from svp_jax.training.log import TrainingLog\n"
+        "import sys, pathlib; from svp_jax.training.watching.log import TrainingLog\n"
         f"with TrainingLog(pathlib.Path({str(tmp_path)!r}), 0) as log: log.write(1, {{'loss': 1.0}})\n"
         "print([name for name in ('torch', 'tensorflow', 'tensorboardX') if name in sys.modules])"
     )

@@ -36,7 +36,7 @@ def test_it_learns_logs_saves_and_previews(tmp_path):
     assert [entry["step"] for entry in entries] == [*range(10, 101, 10)]
     assert entries[-1]["loss"] < 0.01 * entries[0]["loss"]
     norms = {"gradient_norm", "update_norm", "parameter_norm"}
-    speed = {"images_per_second", "waiting", "peak_memory_gb"}
+    speed = {"images_per_second", "waiting", "peak_memory"}
     assert entries[0].keys() == {"step", "loss", "learning_rate"} | norms | speed
     assert all(0 <= entry["waiting"] < 1 for entry in entries)
     # The newest two stay.

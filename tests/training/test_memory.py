@@ -8,9 +8,9 @@ import pytest
 from toy_run import SETTINGS
 
 from svp_jax.errors import UserError
-from svp_jax.training import memory
-from svp_jax.training.devices import Devices
-from svp_jax.training.memory import GIB, MemoryNeed, check_memory, need
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.memory import GIB, MemoryNeed, check_memory, need
+from svp_jax.training.step.train_step import memory
 
 NEED = MemoryNeed(state=12 * GIB, frozen=2 * GIB, step=20 * GIB)
 

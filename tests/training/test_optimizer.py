@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svp_jax.training.moments import round_at_random
-from svp_jax.training.optimizer import OptimizerSettings, ema_decay_at, make_optimizer, moving_average
-from svp_jax.training.packing import Packing
+from svp_jax.training.step.moments import round_at_random
+from svp_jax.training.step.optimizer import OptimizerSettings, ema_decay_at, make_optimizer, moving_average
+from svp_jax.training.step.packing import Packing
 
 SHAPES = {"kernel": (256, 384), "bias": (384,)}
 RATES = tuple((name, 1.0) for name in SHAPES)

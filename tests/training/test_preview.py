@@ -9,9 +9,9 @@ from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_png
 from svp_jax.diffusion import Schedule
 from svp_jax.models.controlnet import ControlNet, controlnet_from_unet
-from svp_jax.training import preview
-from svp_jax.training.held_out import scored_frames
-from svp_jax.training.preview import StagePreview
+from svp_jax.training.data.held_out import scored_frames
+from svp_jax.training.watching import preview
+from svp_jax.training.watching.preview import StagePreview
 from svp_jax.weights.folder import load_model
 
 

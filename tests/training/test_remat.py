@@ -8,8 +8,8 @@ from factories import UNET, random_model
 
 from svp_jax.models import UNetConfig
 from svp_jax.models.unet import MidBlock
-from svp_jax.training.remat import rematerialise
-from svp_jax.training.trainable import assemble, flatten
+from svp_jax.training.step.remat import rematerialise
+from svp_jax.training.step.trainable import assemble, flatten
 
 INPUTS = (
     np.random.default_rng(0).standard_normal((2, 8, 8, UNET["block_out_channels"][-1])).astype(np.float32),

@@ -11,12 +11,12 @@ from flax import nnx
 from svp_jax.diffusion import TrainingSchedule
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training.devices import Devices
 from svp_jax.training.loop import fit
-from svp_jax.training.optimizer import OptimizerSettings
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.stage import noised_latents, stage_loss
-from svp_jax.training.trainable import stage_rules
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.optimizer import OptimizerSettings
+from svp_jax.training.step.trainable import stage_rules
 from svp_jax.weights.folder import load_model
 
 SCALE = 0.18215  # the default of AutoencoderKL

@@ -16,16 +16,16 @@ from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
 from svp_jax.manifest import partial_folder, read_manifest, sha256_folder
 from svp_jax.training import stage_run
-from svp_jax.training.checkpoints import Checkpoints
 from svp_jax.training.config import Stage, VAEPass
-from svp_jax.training.devices import Devices
 from svp_jax.training.first_controlnet import first_controlnet
-from svp_jax.training.optimizer import make_optimizer
-from svp_jax.training.packing import Packing
+from svp_jax.training.saving.checkpoints import Checkpoints
 from svp_jax.training.stage import stage_loss
-from svp_jax.training.step import make_train_step
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.optimizer import make_optimizer
+from svp_jax.training.step.packing import Packing
+from svp_jax.training.step.train_step import make_train_step
+from svp_jax.training.step.trainable import divide, flatten, stage_rules
 from svp_jax.training.train import train
-from svp_jax.training.trainable import divide, flatten, stage_rules
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import load_base
 

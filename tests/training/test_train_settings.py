@@ -14,12 +14,12 @@ from svp_jax.inspect import inspect
 from svp_jax.manifest import read_manifest
 from svp_jax.models.codec import encode_images
 from svp_jax.training import stage_run
-from svp_jax.training.batches import batch_indices
 from svp_jax.training.config import Copies, Stage, VAEPass
-from svp_jax.training.log import TrainingLog
+from svp_jax.training.data.batches import batch_indices
+from svp_jax.training.data.views import training_views
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.train import train
-from svp_jax.training.views import training_views
+from svp_jax.training.watching.log import TrainingLog
 from svp_jax.weights.base import encode_prompts, load_base
 
 SETTINGS = dataclasses.replace(

@@ -8,7 +8,7 @@ from flax import nnx
 
 from svp_jax.models import UNet, UNetConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training.trainable import assemble, divide, flatten, multipliers, stage_rules, table, vae_rules
+from svp_jax.training.step.trainable import assemble, divide, flatten, multipliers, stage_rules, table, vae_rules
 
 
 class OneKey:

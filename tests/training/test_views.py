@@ -14,7 +14,7 @@ from svp_jax.face import mediapipe_mesh as mesh
 from svp_jax.face.labels import LABEL_INDEX, LABELS, colorize, decode, swap_sides
 from svp_jax.face.rasterizer import render_normals
 from svp_jax.training.config import Copies
-from svp_jax.training.copies import (
+from svp_jax.training.data.copies import (
     SCALE,
     SHIFT,
     TURN,
@@ -27,7 +27,7 @@ from svp_jax.training.copies import (
     recolour,
     turn_normals,
 )
-from svp_jax.training.views import training_views
+from svp_jax.training.data.views import training_views
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ import numpy as np
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.synthetic.capture import write_synthetic_capture
 from svp_jax.training.config import Copies
-from svp_jax.training.latents import Latents
-from svp_jax.training.loader import READY, READY_EACH, batches
+from svp_jax.training.data.latents import Latents
+from svp_jax.training.data.loader import READY, READY_EACH, batches
+from svp_jax.training.data.views import training_views
 from svp_jax.training.stage import StageSamples
-from svp_jax.training.views import training_views
 
 TEXT = (77, 768)
 COUNTED = 12

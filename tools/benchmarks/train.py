@@ -18,7 +18,7 @@ from benchmarks.reference import CONDITION_CHANNELS, SD15, alternate, torch_netw
 from benchmarks.train_here import step_here
 from benchmarks.train_torch import step_in_torch
 
-from svp_jax.training.trainable import flatten
+from svp_jax.training.step.trainable import flatten
 from svp_jax.weights.base import TINY_BASE
 from svp_jax.weights.folder import load_model
 

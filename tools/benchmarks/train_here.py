@@ -9,12 +9,12 @@ from benchmarks.settings import ADAM_BETAS, CLIP_NORM, LEARNING_RATE, SCHEDULER,
 
 from svp_jax.diffusion import TrainingSchedule, add_noise, loss
 from svp_jax.models.controlnet import controlled
-from svp_jax.training.devices import Devices
-from svp_jax.training.gradients import Numbers
-from svp_jax.training.optimizer import make_optimizer
-from svp_jax.training.packing import Packing
-from svp_jax.training.step import first_state, make_train_step
-from svp_jax.training.trainable import divide, flatten, stage_rules
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.gradients import Numbers
+from svp_jax.training.step.optimizer import make_optimizer
+from svp_jax.training.step.packing import Packing
+from svp_jax.training.step.train_step import first_state, make_train_step
+from svp_jax.training.step.trainable import divide, flatten, stage_rules
 
 
 def step_here(models: dict, batch: dict[str, np.ndarray]) -> tuple[Callable[[], float], Callable[[], dict]]:

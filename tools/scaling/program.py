@@ -12,15 +12,15 @@ from flax import nnx
 
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models import ControlNet, ControlNetConfig, UNet, UNetConfig
-from svp_jax.training.devices import Devices
-from svp_jax.training.gradients import Gradients, Numbers
-from svp_jax.training.memory import bytes_on_device
-from svp_jax.training.optimizer import make_optimizer
-from svp_jax.training.packing import PACKED, Packing
-from svp_jax.training.remat import rematerialise
 from svp_jax.training.stage import stage_loss
-from svp_jax.training.step import state_shapes
-from svp_jax.training.trainable import assemble, divide, flatten, stage_rules
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.gradients import Gradients, Numbers
+from svp_jax.training.step.memory import bytes_on_device
+from svp_jax.training.step.optimizer import make_optimizer
+from svp_jax.training.step.packing import PACKED, Packing
+from svp_jax.training.step.remat import rematerialise
+from svp_jax.training.step.train_step import state_shapes
+from svp_jax.training.step.trainable import assemble, divide, flatten, stage_rules
 
 SCHEDULER = {
     "num_train_timesteps": 1000,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from svp_jax.capture.capture import Capture
-from svp_jax.training.views import Views, plain_views
+from svp_jax.training.data.views import Views, plain_views
 
 PREVIEW_FRAMES = 4
 # Of previews; a multiple of the above.

@@ -16,7 +16,7 @@ from flax import nnx
 
 from svp_jax.models.attention import SpatialTransformer, VAEAttention
 from svp_jax.models.layers import Conv, ResnetBlock, TimeEmbedding
-from svp_jax.training.trainable import assemble, flatten
+from svp_jax.training.step.trainable import assemble, flatten
 
 BLOCKS = (ResnetBlock, SpatialTransformer, VAEAttention)
 # What lies between the blocks and has large parameters too.

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from svp_jax.errors import UserError
 from svp_jax.training import hosts
-from svp_jax.training.checkpoint_files import FILE, commit, damage, remove_all_but, remove_leftovers, steps
+from svp_jax.training.saving.checkpoint_files import FILE, commit, damage, remove_all_but, remove_leftovers, steps
 
 # In place of a step, in what process 0 tells the others.
 NONE, NONE_GOOD = -1, -2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from svp_jax.training.trainable import Flat
+from svp_jax.training.step.trainable import Flat
 
 # Tensors of fewer numbers are packed.
 SMALL = 2**14

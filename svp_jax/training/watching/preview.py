@@ -13,9 +13,9 @@ from svp_jax.capture.images import write_sheet
 from svp_jax.diffusion import Schedule, TemporalWeights, sample_sequence
 from svp_jax.models.controlnet import controlled
 from svp_jax.models.vae import to_uint8
-from svp_jax.training.following import Scores, following
-from svp_jax.training.held_out import PREVIEW_FRAMES
-from svp_jax.training.views import Views
+from svp_jax.training.data.held_out import PREVIEW_FRAMES
+from svp_jax.training.data.views import Views
+from svp_jax.training.watching.following import Scores, following
 
 
 class StagePreview:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from svp_jax.training.devices import AXIS, Devices
-from svp_jax.training.trainable import Flat
+from svp_jax.training.step.devices import AXIS, Devices
+from svp_jax.training.step.trainable import Flat
 
 OWN, SAME = PartitionSpec(AXIS), PartitionSpec()
 

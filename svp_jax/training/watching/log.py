@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from svp_jax.training import event_file
+from svp_jax.training.watching import event_file
 
 LINES = "log.jsonl"
 EVENTS = "tensorboard"

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.training.devices import Devices
 from svp_jax.training.settings import RunSettings
+from svp_jax.training.step.devices import Devices
 
 GIB = 2**30
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from svp_jax.training.devices import AXIS, Devices
-from svp_jax.training.packing import Packing
-from svp_jax.training.per_device import compile_for_all, empty_total
-from svp_jax.training.remat import rematerialise
-from svp_jax.training.trainable import Flat, Structure, assemble
+from svp_jax.training.step.devices import AXIS, Devices
+from svp_jax.training.step.packing import Packing
+from svp_jax.training.step.per_device import compile_for_all, empty_total
+from svp_jax.training.step.remat import rematerialise
+from svp_jax.training.step.trainable import Flat, Structure, assemble
 
 LossOf = Callable[[dict, dict, jax.Array], jax.Array]
 """(models, batch of b samples, keys [b]) -> loss; one key for each sample, so that the number of devices

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from svp_jax.training.devices import Devices
-from svp_jax.training.gradients import Gradients, LossOf, Numbers
-from svp_jax.training.optimizer import moving_average
-from svp_jax.training.packing import Packing
-from svp_jax.training.trainable import Flat, Structure
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.gradients import Gradients, LossOf, Numbers
+from svp_jax.training.step.optimizer import moving_average
+from svp_jax.training.step.packing import Packing
+from svp_jax.training.step.trainable import Flat, Structure
 
 
 class TrainState(NamedTuple):
@@ -93,7 +93,7 @@ def make_train_step(
 
     Args:
         structures: (name, structure) of every model.
-        remat: a policy of `svp_jax.training.remat`.
+        remat: a policy of `svp_jax.training.step.remat`.
     """
     return TrainStep(Gradients(loss_of, dict(structures), packing, devices, remat), packing, optimizer, devices)
 

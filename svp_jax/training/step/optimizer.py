@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from svp_jax.training.config import TrainConfig
-from svp_jax.training.moments import scale_by_adam_bfloat16
-from svp_jax.training.packing import Packing
+from svp_jax.training.step.moments import scale_by_adam_bfloat16
+from svp_jax.training.step.packing import Packing
 
 B1, B2, EPSILON = 0.9, 0.999, 1e-8
 

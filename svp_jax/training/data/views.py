@@ -21,7 +21,7 @@ from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.face.conditions import degrade_parsing
 from svp_jax.face.labels import swap_sides
 from svp_jax.training.config import Copies
-from svp_jax.training.copies import (
+from svp_jax.training.data.copies import (
     UNCOLOURED,
     UNMOVED,
     make_colours,

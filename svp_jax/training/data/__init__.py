@@ -1,0 +1,1 @@
+"""What is trained on: captures, their views and copies, latents, batches."""

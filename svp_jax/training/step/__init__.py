@@ -1,0 +1,1 @@
+"""One training step on any number of devices: state, gradients, update, memory."""

@@ -1,0 +1,1 @@
+"""What shows whether training works: logs, previews, scores, what to say when it breaks."""
