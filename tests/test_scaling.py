@@ -21,6 +21,8 @@ from svp_jax.training.step.devices import Devices  # noqa: E402
 
 def test_operations_of_products_convolutions_and_loops():
     def program(x, kernel):
+        kernel @ kernel.swapaxes(2, 3)  # Not used
+
         def body(carry, _):
             return carry @ carry, None
 

@@ -107,7 +107,7 @@ class Program:
     def kept_bytes(self) -> int:
         """Of one device's rows: what the forward pass keeps for the backward pass, but for parameters."""
         jaxpr = self._traced(lambda loss: lambda trained, *rest: jax.vjp(lambda t: loss(t, *rest), trained)[1]).jaxpr
-        kept = {v for v in jaxpr.outvars if not hasattr(v, "val")} - set(jaxpr.invars) - set(jaxpr.constvars)
+        kept = _variables(jaxpr.outvars) - {*jaxpr.invars, *jaxpr.constvars}
         return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in kept)
 
     def _traced(self, transform: Callable):
@@ -134,9 +134,9 @@ class Program:
 
 
 def _flops(jaxpr) -> float:
-    """Of convolutions and matrix products, loops counted as often as they run."""
+    """Of convolutions and matrix products whose results are used, loops counted as often as they run."""
     total = 0.0
-    for equation in jaxpr.eqns:
+    for equation in _used(jaxpr):
         name, parameters = equation.primitive.name, equation.params
         if name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
@@ -149,6 +149,21 @@ def _flops(jaxpr) -> float:
         times = parameters["length"] if name == "scan" else 1
         total += times * sum(_flops(inner) for inner in _inner(parameters))
     return total
+
+
+def _used(jaxpr) -> list:
+    """The equations that the results need; compilers leave out the others."""
+    used, needed = [], _variables(jaxpr.outvars)
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            used.append(equation)
+            needed |= _variables(equation.invars)
+    return used
+
+
+def _variables(atoms) -> set:
+    """Of variables and literals."""
+    return {atom for atom in atoms if not hasattr(atom, "val")}
 
 
 def _inner(parameters: dict) -> Iterator:
