@@ -9,7 +9,7 @@ import jax
 
 from svp_jax.training import hosts, loop
 from svp_jax.training.config import Stage, TrainConfig, VAEPass
-from svp_jax.training.step.train_step import devices
+from svp_jax.training.step import devices
 from svp_jax.training.train import train
 
 CONFIG = TrainConfig(
@@ -36,7 +36,8 @@ def read_log(folder: Path) -> list[dict]:
 def trace(base: Path, capture: Path, out: Path, stage: str = "details", **changes) -> dict[str, list[float]]:
     """Losses and gradient norms of every step of the details stage, 20 steps, global batch 4."""
     details = dataclasses.replace(CONFIG.details, steps=20)
-    config = dataclasses.replace(CONFIG, details=details, vae=VAEPass(), save_every=20, preview_every=20, **changes)
+    plain = {"vae": VAEPass(), "save_every": 20, "preview_every": 20}
+    config = dataclasses.replace(CONFIG, details=details, **{**plain, **changes})
     train(capture, str(base), out, config, stage)
     entries = [entry for entry in read_log(out / "training" / "details") if "loss" in entry]
     return {key: [entry[key] for entry in entries] for key in ("loss", "gradient_norm")}
@@ -53,7 +54,8 @@ def main(base: str, capture: str, out: str, ways: str, *processes: str) -> None:
     devices.SMALLEST_SHARED_OUT = 64
     traces = {}
     for way in ways.split(","):
-        changes = {"stage": "both"} if way == "both" else {"parallel": way}
+        # Both on other devices use the tuned VAE.
+        changes = {"stage": "both", "vae": CONFIG.vae} if way == "both" else {"parallel": way}
         traces[way] = trace(Path(base), Path(capture), Path(out) / way, **changes)
     print(json.dumps({"devices": jax.device_count(), "processes": jax.process_count(), **traces}))
 

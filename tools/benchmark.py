@@ -7,7 +7,7 @@
     python tools/benchmark.py raster              pictures of normals a second; --ict-model adds a whole head
 
 Prints times, ratios and memory. `model`, `train` and `convert` need the [dev] extra, 15 GB of disk below --work and
-16 GB of memory; their weights are random. `train` measures small networks on the CPU, with --full-width SD 1.5 on a GPU.
+16 GB of memory; their weights are random. `train` measures small networks, with --full-width SD 1.5 on a GPU.
 """
 
 import argparse

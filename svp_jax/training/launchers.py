@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from svp_jax.errors import UserError
+
 # Above those that systems hand out themselves.
 FIRST_PORT, PORTS = 61440, 4096
 
@@ -64,6 +66,10 @@ def _open_mpi(environment: Mapping[str, str]) -> Place | None:
     )
 
 
+# Set where each task has GPUs of its own.
+_BOUND = {"SLURM_GPUS_PER_TASK", "SLURM_TRES_PER_TASK"}
+
+
 def _slurm(environment: Mapping[str, str]) -> Place | None:
     if "SLURM_STEP_NODELIST" not in environment or "SLURM_PROCID" not in environment:
         if int(environment.get("SLURM_NTASKS", 1)) > 1:
@@ -83,7 +89,8 @@ def _slurm(environment: Mapping[str, str]) -> Place | None:
         f"{first[1]}{first[2] or ''}:{_port(int(environment.get('SLURM_JOB_ID', 0)))}",
         int(environment.get("SLURM_STEP_NUM_TASKS") or environment["SLURM_NTASKS"]),
         int(environment["SLURM_PROCID"]),
-        _gpu(environment, int(environment["SLURM_LOCALID"])) if shared else None,
+        # Of --gpus-per-task every task sees its own.
+        _gpu(environment, int(environment["SLURM_LOCALID"])) if shared and not _BOUND & environment.keys() else None,
     )
 
 
@@ -101,7 +108,17 @@ def _kubernetes(environment: Mapping[str, str]) -> Place | None:
 def _gpu(environment: Mapping[str, str], number: int) -> int | None:
     """Number of the GPU that process `number` of a machine takes, of those that it sees."""
     visible = environment.get("CUDA_VISIBLE_DEVICES")
-    return None if visible is not None and "," not in visible else number
+    if visible is None:
+        return number
+    count = len(visible.split(","))
+    if count == 1:
+        return None
+    if number >= count:
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES is {visible}, and this is process {number} of its machine: start as many as it has "
+            "GPUs, or one"
+        )
+    return number
 
 
 def _port(job: int) -> int:

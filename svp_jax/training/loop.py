@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def fit(
     Args:
         name: of this run, in the progress bar and in messages.
         models: by name; `rules` speak of "name/path/of/parameter".
-        loss_of: see `svp_jax.training.step.train_step`.
+        loss_of: see `svp_jax.training.step.gradients`.
         folder: holds `log.jsonl`, `tensorboard/` and `checkpoints/`.
         preview: called at step 0, every `preview_every` and at the end, by process 0.
 
@@ -94,7 +95,7 @@ def fit(
     step_fn = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices, settings.remat)
     run = _Run(name, samples, folder, settings, devices, step_fn)
     shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
-    frozen = stored(frozen, settings.precision)
+    exact, frozen = frozen, stored(frozen, settings.precision)
     # Before anything is placed: activations are known only when the step is compiled.
     check_memory(name, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices), devices, settings)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
@@ -105,20 +106,24 @@ def fit(
             state = first_state(trained, optimizer, settings.ema_decay > 0, devices)
         frozen = devices.place(frozen)
 
-        def usable(state: TrainState) -> dict[str, nnx.Module]:
-            trained = packing.unpack(devices.on_one(state.ema or state.trained))
-            return assemble(structures, {**devices.on_one(frozen), **trained})
+        def usable(state: TrainState, rest: Flat) -> dict[str, nnx.Module]:
+            return assemble(structures, {**rest, **packing.unpack(devices.on_one(state.ema or state.trained))})
 
         def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
             # All processes take part where parameters are shared out.
-            shown, scores = usable(state), {}
+            shown, scores = usable(state, devices.on_one(frozen)), {}
             if log is not None:
-                scores = preview(done, shown)
-                log.picture(done, "preview", preview.path(done))
+                try:
+                    scores = preview(done, shown)
+                    log.picture(done, "preview", preview.path(done))
+                except UserError as error:
+                    # A full disk, most likely: no reason to stop training.
+                    warnings.warn(f"{name}: the preview of step {done} is left out: {error}", stacklevel=2)
             hosts.wait_for_all("preview")
             return scores
 
-        return usable(_train(run, start, state, frozen, checkpoints, look))
+        # Not the frozen parameters as they were rounded for training: those as they came.
+        return usable(_train(run, start, state, frozen, checkpoints, look), exact)
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,6 @@ def _train(
             return [run.devices.place_rows({key: x[n] for key, x in arrays.items()}) for n in range(len(rows))]
 
         log = stack.enter_context(TrainingLog(run.folder, start)) if hosts.is_first() else None
-        if start == 0:
-            _write(log, 0, look(log, 0, state))
         if start < settings.steps:
             batch = next(batches)
             coming = parts_of(batch)
@@ -177,9 +180,14 @@ def _train(
             hosts.wait_for_all("compiled")
             found = need(state, state.trained, frozen, compiled, run.devices)
             _say(check_memory(run.name, found, run.devices, settings))
+        if start == 0:
+            _write(log, 0, look(log, 0, state))
         # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once. With
         # several processes JAX handles SIGTERM from their start to their end.
-        stop = stack.enter_context(stop_on_signals()) if jax.process_count() == 1 else None
+        stop = None
+        if jax.process_count() == 1:
+            stop = stack.enter_context(stop_on_signals())
+            stack.enter_context(stop.heeded())
         progress = stack.enter_context(_progress(run, start))
         clock, losses, before = Clock(), [], ()
         for step in range(start, settings.steps):
@@ -209,19 +217,18 @@ def _train(
                 losses = []
             # The preview first: a run that is killed in between makes it again.
             if previews and not stopping:
-                values |= look(log, done, state)
+                with clock.paused():
+                    values |= look(log, done, state)
             if values:
                 _write(log, done, values)
             if saves:
-                checkpoints.save(done, state, run.about)
+                with clock.paused():
+                    checkpoints.save(done, state, run.about)
             if stopping:
                 saved = checkpoints.wait()
-                raise Stopped(
-                    f"{run.name}: stopped at step {done}; the state after step {saved} is saved",
-                    stop.signal if stop else signal.SIGTERM,
-                )
+                kept = "nothing is saved" if saved is None else f"the state after step {saved} is saved"
+                raise Stopped(f"{run.name}: stopped at step {done}; {kept}", stop.signal if stop else signal.SIGTERM)
             if not losses:
-                # Neither the preview nor the saving is training.
                 clock.restart()
         checkpoints.wait()
     return state

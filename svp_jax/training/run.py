@@ -56,11 +56,22 @@ def check_same_settings(out: Path, manifest: dict, run: dict) -> None:
         )
 
 
+# How a run is carried out, not what comes of it: may be changed when it goes on, so that the advice of an error can be
+# followed, and on other devices.
+HOW = {
+    f"config.{name}"
+    for name in (
+        "parallel", "stages_at_once", "device", "accumulation", "remat", "loader_processes", "save_every",
+        "preview_every",
+    )
+}  # fmt: skip
+
+
 def _changes(earlier: dict, now: dict) -> str:
     """The first settings of `now` that were others in `earlier`, in words; nothing where all are the same."""
     earlier, now = _leaves(earlier), _leaves(now)
     # Where base and captures lie does not matter, their hashes do.
-    names = [name for name in now if not name.endswith(".path") and earlier.get(name) != now[name]]
+    names = [name for name in now if not name.endswith(".path") and name not in HOW and earlier.get(name) != now[name]]
     return ", ".join(f"{name} {earlier.get(name)!r}, not {now[name]!r}" for name in names[:3])
 
 

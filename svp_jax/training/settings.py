@@ -13,6 +13,7 @@ class RunSettings:
     Attributes:
         steps: optimizer steps.
         batch_size: samples of a step, over all devices and `accumulation` parts.
+        section: of the config, where the run has one of its own ("vae"), as messages name its settings.
     """
 
     steps: int
@@ -26,6 +27,7 @@ class RunSettings:
     remat: str = "none"
     ema_decay: float = 0.0
     loader_processes: int = 0
+    section: str = ""
 
     @classmethod
     def of(cls, config: TrainConfig, steps: int, learning_rate: float) -> "RunSettings":

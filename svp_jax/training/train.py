@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from svp_jax.capture.capture import Capture
 from svp_jax.diffusion import Schedule, TrainingSchedule
-from svp_jax.errors import UserError
+from svp_jax.errors import Stopped, UserError
 from svp_jax.face.conditions import condition_spec
 from svp_jax.manifest import FACE, RUN, check_output, write_manifest
 from svp_jax.models.vae import VAE
@@ -25,7 +26,7 @@ from svp_jax.training.data.captures import describe, labels_of, open_captures
 from svp_jax.training.data.views import Views, training_views
 from svp_jax.training.first_controlnet import check_fits, describe_controlnet, open_controlnet
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
-from svp_jax.training.saving.stop import stop_on_signals
+from svp_jax.training.saving.stop import StopRequest, stop_on_signals
 from svp_jax.training.stage_run import is_trained, prompts, train_stage
 from svp_jax.training.step.devices import Devices, check_batch, find_devices
 from svp_jax.training.vae_tuning import person_vae
@@ -137,13 +138,28 @@ def _train_stages(
             pool.submit(train_stage, name, views, base, vae, config, folder, Devices.of(config.parallel, half))
             for name, half in zip(names, halves, strict=True)
         ]
-        ended, _ = wait(runs, return_when=FIRST_EXCEPTION)
+        ended = _first_end(runs, stop)
         failed = [run for run in ended if run.exception() is not None]
         if failed and not stop.requested:
             # What the other has done is saved, and this one's error is told.
             stop.signal = signal.SIGTERM
         for run in failed + runs:
             run.result()
+
+
+def _first_end(runs: Sequence[Future], stop: StopRequest) -> set[Future]:
+    """Waits until all have ended or one has failed; returns those that have ended.
+
+    What encodes or compiles looks at no flag and loses nothing: when the loops have saved, the process ends without it.
+    """
+    while True:
+        ended, running = wait(runs, timeout=1, return_when=FIRST_EXCEPTION)
+        if not running or any(run.exception() is not None for run in ended if not isinstance(run.exception(), Stopped)):
+            return ended
+        if stop.requested and not stop.loops:
+            told = next((str(run.exception()) for run in ended if run.exception() is not None), "stopped")
+            print(f"svp: {told}; the same command goes on", file=sys.stderr, flush=True)
+            os._exit(128 + stop.signal)
 
 
 def _halves(config: TrainConfig, devices: Sequence[jax.Device]) -> tuple[Sequence[jax.Device], ...] | None:

@@ -67,6 +67,7 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
                 preview_every=config.preview_every,
                 remat=config.remat,
                 loader_processes=config.loader_processes,
+                section="vae",
             ),
             devices,
             VAEPreview(report_path.parent, spread(shown, PREVIEW_FRAMES)),
@@ -86,7 +87,8 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
         shutil.rmtree(work, ignore_errors=True)
 
     hosts.first_does(finish)
-    return vae, report
+    # Read anew it lies where it is used: both stages use it, at once on other devices.
+    return (load_model(tuned_path) if tuning.trainable != "none" else vae), report
 
 
 def _round_trip(vae: VAE, shown: Views) -> float:

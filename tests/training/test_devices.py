@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import AbstractMesh, Mesh
 
 from svp_jax.errors import UserError
+from svp_jax.training.step import devices as module
 from svp_jax.training.step.devices import AXIS, Devices, check_batch, find_devices
-from svp_jax.training.step.train_step import devices as module
 
 
 def of(count: int, shared_out: bool) -> Devices:

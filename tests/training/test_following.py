@@ -142,5 +142,5 @@ def test_a_capture_made_by_a_parser_that_is_broken_by_now(capture, models, talki
 @pytest.mark.parametrize(("frames", "expected"), [(20, 4), (100, 8)])
 def test_the_scored_frames(tmp_path, frames, expected):
     capture = open_capture(make_capture(tmp_path / "capture", frames))
-    indices = scored_frames(capture)
+    indices = scored_frames([capture]).frames
     assert len(indices) == expected == len(set(indices)) and set(indices) <= set(capture.test_indices)

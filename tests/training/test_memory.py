@@ -8,11 +8,11 @@ import pytest
 from toy_run import SETTINGS
 
 from svp_jax.errors import UserError
+from svp_jax.training.step import memory
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.step.memory import GIB, MemoryNeed, check_memory, need
-from svp_jax.training.step.train_step import memory
 
-NEED = MemoryNeed(state=12 * GIB, frozen=2 * GIB, step=20 * GIB)
+NEED = MemoryNeed(state=12 * GIB, frozen=2 * GIB, gradients=4 * GIB, activations=16 * GIB)
 
 
 def test_what_the_compiler_says_is_shared_among_state_frozen_and_the_rest():
@@ -26,13 +26,14 @@ def test_what_the_compiler_says_is_shared_among_state_frozen_and_the_rest():
     found = need({"trained": x, "moment": x}, x, frozen, compiled, devices)
     assert found.state == 2 * x.nbytes and found.frozen == frozen.nbytes
     # The product is an output, the sine lies beside it.
-    assert 2 * x.nbytes <= found.step < 3 * x.nbytes
-    assert found.total == found.state + found.frozen + found.step
+    assert 2 * x.nbytes <= found.gradients + found.activations < 3 * x.nbytes
+    assert found.gradients == x.nbytes
+    assert found.total == found.state + found.frozen + found.gradients + found.activations
 
 
 def test_before_the_steps_the_gradients_are_counted():
     x = jnp.zeros((10, 10))
-    assert MemoryNeed.before_steps([x, x, x], x, [], Devices.of("pmap")) == MemoryNeed(1200, 0, 400)
+    assert MemoryNeed.before_steps([x, x, x], x, [], Devices.of("pmap")) == MemoryNeed(1200, 0, 400, 0)
 
 
 def test_what_fits_is_said(monkeypatch):
@@ -58,6 +59,19 @@ def test_what_does_not_fit_is_refused_with_advice(monkeypatch):
     ):
         assert words in message
     assert "fsdp" not in message and "\n" not in message
+
+
+def test_before_the_steps_nothing_is_said_of_activations(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 10 * GIB)
+    with pytest.raises(UserError) as caught:
+        check_memory("details", dataclasses.replace(NEED, activations=0), Devices.of("pmap"), SETTINGS)
+    assert "accumulation" not in str(caught.value) and "remat" not in str(caught.value)
+
+
+def test_the_vae_pass_has_settings_of_its_own(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 10 * GIB)
+    with pytest.raises(UserError, match=r"too much; a lower vae\.batch_size, or vae\.trainable: none$"):
+        check_memory("vae", NEED, Devices.of("pmap"), dataclasses.replace(SETTINGS, section="vae"))
 
 
 def test_no_advice_to_do_what_is_done(monkeypatch):

@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from svp_jax.training.step import packing as module
 from svp_jax.training.step.packing import PACKED, Packing
-from svp_jax.training.step.train_step import packing as module
 
 SHAPES = st.lists(st.lists(st.integers(1, 30), min_size=0, max_size=3).map(tuple), min_size=1, max_size=6)
 

@@ -32,7 +32,7 @@ def test_four_of_eight_frames_are_shown_and_all_are_scored(models, vae, tmp_path
     capture = open_capture(make_capture(tmp_path / "capture", 100))
     text = np.zeros((77, ENCODER["cross_attention_dim"]), np.float32)
     schedule = Schedule.from_config(SCHEDULER, 2)
-    make = StagePreview(tmp_path, capture, "outlines", vae, schedule, text, 3, seed=0)
+    make = StagePreview(tmp_path, scored_frames([capture]), "outlines", vae, schedule, text, 3, seed=0)
     seen = []
     make.score = lambda images, score=make.score: seen.append(images) or score(images)
     before = preview._sample._cache_size()
@@ -44,7 +44,7 @@ def test_four_of_eight_frames_are_shown_and_all_are_scored(models, vae, tmp_path
     np.testing.assert_array_equal(seen[0], seen[1])
     sheet = read_png(make.path(7))
     np.testing.assert_array_equal(sheet, read_png(tmp_path / "preview_000000.png"))
-    frames = scored_frames(capture)[::2]
+    frames = scored_frames([capture]).frames[::2]
     rows = [np.split(row, 4, axis=1) for row in np.split(sheet, 3)]
     np.testing.assert_array_equal(rows[0], capture.parsing(frames))
     np.testing.assert_array_equal(rows[2], seen[0][::2])

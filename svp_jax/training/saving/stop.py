@@ -11,16 +11,30 @@ class StopRequest:
 
     Attributes:
         signal: the first that came, or None. A shell's exit code for it is 128 + its number.
+        loops: how many loops look at the flag now.
     """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
+        self.loops = 0
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """While the block lasts, a loop looks at the flag; `loops` counts them."""
+        with _counting:
+            self.loops += 1
+        try:
+            yield
+        finally:
+            with _counting:
+                self.loops -= 1
 
     @property
     def requested(self) -> bool:
         return self.signal is not None
 
 
+_counting = threading.Lock()
 # Of the block that the main thread is in.
 _current: StopRequest | None = None
 

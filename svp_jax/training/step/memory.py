@@ -16,26 +16,27 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes on one device: of the state, of frozen parameters, and of all else that a step needs while it runs."""
+    """Bytes on one device: of the state, of frozen parameters, of the gradients, and of all else while a step runs."""
 
     state: int
     frozen: int
-    step: int
+    gradients: int
+    activations: int
 
     @classmethod
     def before_steps(cls, state, trained, frozen, devices: Devices) -> "MemoryNeed":
         """What is known before the step is compiled: it needs the gradients at least."""
         state, trained, frozen = (bytes_on_device(tree, devices) for tree in (state, trained, frozen))
-        return cls(state, frozen, trained)
+        return cls(state, frozen, trained, 0)
 
     @property
     def total(self) -> int:
-        return self.state + self.frozen + self.step
+        return self.state + self.frozen + self.gradients + self.activations
 
     def __str__(self) -> str:
         return (
             f"{_gib(self.total)} (state {_gib(self.state)}, frozen parameters {_gib(self.frozen)}, "
-            f"gradients and activations {_gib(self.step)})"
+            f"gradients {_gib(self.gradients)}, activations {_gib(self.activations)})"
         )
 
 
@@ -48,12 +49,16 @@ def bytes_on_device(tree, devices: Devices) -> int:
 
 
 def need(state, trained, frozen, compiled: jax.stages.Compiled, devices: Devices) -> MemoryNeed:
-    """What is needed while `compiled` makes gradients, by the compiler's own account; the update needs less."""
+    """What is needed while `compiled` makes gradients, by the compiler's own account; the update needs less.
+
+    Where parameters are shared out they come together for previews: that counts instead where it is more.
+    """
+    whole = sum(x.nbytes for x in jax.tree.leaves((trained, frozen))) if devices.shared_out else 0
     state, trained, frozen = (bytes_on_device(tree, devices) for tree in (state, trained, frozen))
     analysis = compiled.memory_analysis()
     fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    rest = analysis.argument_size_in_bytes - trained - frozen
-    return MemoryNeed(state, frozen, rest + analysis.temp_size_in_bytes + fresh)
+    rest = analysis.argument_size_in_bytes - trained - frozen + analysis.temp_size_in_bytes + fresh
+    return MemoryNeed(state, frozen, trained, max(rest, whole) - trained)
 
 
 def available(device: jax.Device) -> int:
@@ -82,19 +87,22 @@ def _remedies(found: MemoryNeed, room: int, devices: Devices, settings: RunSetti
     """Settings that make a run smaller, those first that cost least; what they leave is an estimate."""
     accumulation = settings.accumulation
     rows = settings.batch_size // devices.count // accumulation
-    # The parameters are a third of Adam's state; gradients are as large, however small a part of the batch is.
-    activations = max(found.step - found.state // 3, 0)
+    activations = max(found.activations, 0)
+    if settings.section:
+        yield f"a lower {settings.section}.batch_size, or {settings.section}.trainable: none"
+        return
     if settings.precision == "float32":
         yield f"precision: bfloat16 (about {_gib(found.total - activations // 2 - found.frozen // 2)})"
-    if rows > 1:
+    if rows > 1 and activations:
         fitting = [n for n in range(2, rows + 1) if rows % n == 0]
         left = {n: found.total - activations + activations // n for n in fitting}
         best = next((n for n in fitting if left[n] <= room), fitting[-1])
         yield f"accumulation: {accumulation * best} (about {_gib(left[best])})"
-    if settings.remat != "full":
+    if settings.remat != "full" and activations:
         yield f"remat: {'light, or full' if settings.remat == 'none' else 'full'}"
     if settings.optimizer.state == "float32":
-        yield f"optimizer_state: bfloat16 (about {_gib(found.total - found.state // 3)})"
+        # Half of both moments, which are as large as the parameters each.
+        yield f"optimizer_state: bfloat16 (about {_gib(found.total - found.gradients)})"
     if devices.count > 1 and not devices.shared_out:
         spared = (found.state + found.frozen) * (devices.count - 1) // devices.count
         yield f"parallel: fsdp (about {_gib(found.total - spared)})"

@@ -16,11 +16,20 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
+        """Begins again at zero."""
         self._began, self.waited = time.monotonic(), 0.0
 
     @property
     def seconds(self) -> float:
+        """Since then, without pauses."""
         return time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within does not count."""
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

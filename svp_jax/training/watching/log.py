@@ -101,8 +101,14 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8")
-    whole = text.split("\n")[:-1] if step else []
-    kept = "".join(line + "\n" for line in whole if json.loads(line)["step"] <= step)
+    kept = ""
+    for line in text.split("\n")[:-1] if step else []:
+        try:
+            later = json.loads(line)["step"] > step
+        except (ValueError, TypeError, KeyError):
+            # What a power cut leaves; nothing after it can be trusted.
+            break
+        kept += "" if later else line + "\n"
     if kept == text:
         return
     beside = path.with_name(path.name + ".tmp")
