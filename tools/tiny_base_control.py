@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, half
 from tiny_base_models import SCHEDULER, make_controlnet
-from tiny_base_settings import EMPTY_SHARE, OPTIMIZER, SEED, batch_rng, first_weights, rows_of
+from tiny_base_settings import EMPTY_SHARE, SEED, Sheets, batch_rng, first_weights, rows_of, run_settings
 from tiny_base_text import tokenize
 from transformers import CLIPTokenizer
 
@@ -24,7 +24,7 @@ from svp_jax.training.data.copies import make_moves, move, turn_normals
 from svp_jax.training.data.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.stage import noised_latents
-from svp_jax.training.step.optimizer import OptimizerSettings
+from svp_jax.training.step.devices import Devices
 from svp_jax.weights.folder import load_model, save_model
 
 BATCH_SIZE = 8
@@ -123,8 +123,8 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIP
     models = fit(
         "control", {**start, "text": text},
         ((r"(unet|controlnet)/.*", 1.0), (r"text/.*", None)), control_loss, rows_of(data), work / "run_control",
-        steps=steps, batch_size=BATCH_SIZE, seed=SEED, settings=OptimizerSettings(1e-3, **OPTIMIZER),
-        save_every=200, preview_every=500, preview=ControlSamples(work, vae, text, data(0)),
+        run_settings(steps, BATCH_SIZE, 1e-3, save_every=200), Devices.of("pmap"),
+        Sheets(work, "control", ControlSamples(vae, text, data(0))),
     )  # fmt: skip
     save_model(models["unet"], out / "unet")
     save_model(models["controlnet"], out / "controlnet")
@@ -133,16 +133,16 @@ def train_control(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIP
 class ControlSamples:
     """Writes a sheet: the first picture of a batch's conditions, its targets, samples from one noise."""
 
-    def __init__(self, work: Path, vae: nnx.Module, text: nnx.Module, batch: dict[str, np.ndarray]):
-        self.work, self.vae, self.batch = work, vae, batch
+    def __init__(self, vae: nnx.Module, text: nnx.Module, batch: dict[str, np.ndarray]):
+        self.vae, self.batch = vae, batch
         self.features = text(jnp.asarray(batch["ids"]))
         self.schedule = Schedule.from_config(SCHEDULER, 12)
 
-    def __call__(self, step: int, models: dict) -> None:
+    def __call__(self, path: Path, models: dict) -> None:
         graph, parameters = nnx.split((models["unet"], models["controlnet"], self.vae))
         images = sample(graph, parameters, self.schedule, self.features, self.batch)
         rows = [self.batch["condition"][..., :3], *map(np.asarray, images)]
-        write_sheet(self.work / f"control_{step:06d}.png", rows)
+        write_sheet(path, rows)
 
 
 @jax.jit(static_argnames="graph")

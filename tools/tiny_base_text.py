@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from tiny_base_data import Heads
 from tiny_base_models import TEXT_WIDTH, make_text_encoder, make_tokenizer
-from tiny_base_settings import OPTIMIZER, PARSING_CAPTION, SEED, batch_rng, rows_of
+from tiny_base_settings import PARSING_CAPTION, SEED, batch_rng, rows_of, run_settings
 from transformers import CLIPTokenizer
 
 from svp_jax.capture.synthetic.looks import (
@@ -32,7 +32,7 @@ from svp_jax.capture.synthetic.looks import (
 )
 from svp_jax.training.data.batches import batch_indices
 from svp_jax.training.loop import fit
-from svp_jax.training.step.optimizer import OptimizerSettings
+from svp_jax.training.step.devices import Devices
 from svp_jax.weights.folder import load_model, save_model
 
 ATTRIBUTES = {
@@ -95,8 +95,7 @@ def train_text(work: Path, steps: int) -> tuple[nnx.Module, CLIPTokenizer]:
     models = {"text": make_text_encoder(SEED, tokenizer), "readout": Readout(rngs=nnx.Rngs(SEED))}
     text = fit(
         "text", models, ((r"(text|readout)/.*", 1.0),), text_loss, rows_of(batch_of), work / "run_text",
-        steps=steps, batch_size=BATCH_SIZE, seed=SEED, settings=OptimizerSettings(1e-3, **OPTIMIZER),
-        save_every=100, preview_every=10**9, preview=lambda step, models: None,
+        run_settings(steps, BATCH_SIZE, 1e-3, save_every=100), Devices.of("pmap"), preview=None,
     )["text"]  # fmt: skip
     save_model(text, out)
     return text, tokenizer

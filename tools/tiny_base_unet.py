@@ -9,7 +9,16 @@ import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, half
 from tiny_base_models import SCHEDULER, make_unet
-from tiny_base_settings import EMPTY_SHARE, OPTIMIZER, PARSING_CAPTION, SEED, batch_rng, first_weights, rows_of
+from tiny_base_settings import (
+    EMPTY_SHARE,
+    PARSING_CAPTION,
+    SEED,
+    Sheets,
+    batch_rng,
+    first_weights,
+    rows_of,
+    run_settings,
+)
 from tiny_base_text import tokenize
 from transformers import CLIPTokenizer
 
@@ -21,7 +30,7 @@ from svp_jax.training.data.batches import batch_indices
 from svp_jax.training.data.latents import cached_latents
 from svp_jax.training.loop import fit
 from svp_jax.training.stage import noised_latents
-from svp_jax.training.step.optimizer import OptimizerSettings
+from svp_jax.training.step.devices import Devices
 from svp_jax.weights.folder import load_model, save_model
 
 BATCH_SIZE = 16
@@ -79,35 +88,34 @@ def train_unet(work: Path, vae: nnx.Module, text: nnx.Module, tokenizer: CLIPTok
         prediction = models["unet"](noisy, timesteps, models["text"](batch["ids"]))
         return loss(schedule, prediction, clean, noise, timesteps)
 
-    samples = Samples(work, vae, text, tokenize(tokenizer, np.array(TEXTS)))
+    samples = TextSamples(vae, text, tokenize(tokenizer, np.array(TEXTS)))
     unet = fit(
         "unet", {"unet": first_weights(work, "unet", lambda: make_unet(SEED)), "text": text},
         ((r"unet/.*", 1.0), (r"text/.*", None)), unet_loss, rows_of(batch_of), work / "run_unet",
-        steps=steps, batch_size=BATCH_SIZE, seed=SEED,
-        settings=OptimizerSettings(6e-4, **OPTIMIZER), save_every=200, preview_every=500, preview=samples,
+        run_settings(steps, BATCH_SIZE, 6e-4, save_every=200), Devices.of("pmap"), Sheets(work, "unet", samples),
     )["unet"]  # fmt: skip
     save_model(unet, out)
     return unet
 
 
-class Samples:
+class TextSamples:
     """Writes a sheet of text-to-image samples at 128 and 256 pixels, always from the same noise.
 
     Args:
         ids: token ids [n, 77], the last of them of the empty text.
     """
 
-    def __init__(self, work: Path, vae: nnx.Module, text: nnx.Module, ids: np.ndarray):
-        self.work, self.vae = work, vae
+    def __init__(self, vae: nnx.Module, text: nnx.Module, ids: np.ndarray):
+        self.vae = vae
         empty = np.broadcast_to(ids[-1], ids.shape)
         self.features = text(jnp.asarray(np.concatenate([empty, ids])))
         self.schedule = Schedule.from_config(SCHEDULER, 12)
 
-    def __call__(self, step: int, models: dict) -> None:
+    def __call__(self, path: Path, models: dict) -> None:
         graph, parameters = nnx.split((models["unet"], self.vae))
         rows = [np.asarray(sample(graph, parameters, self.schedule, self.features, side)) for side in (16, 32)]
         rows[0] = np.stack([cv2.resize(image, (256, 256), interpolation=cv2.INTER_NEAREST) for image in rows[0]])
-        write_sheet(self.work / f"unet_{step:06d}.png", rows)
+        write_sheet(path, rows)
 
 
 @jax.jit(static_argnames=("graph", "side"))

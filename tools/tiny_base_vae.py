@@ -6,14 +6,14 @@ import numpy as np
 from flax import nnx
 from tiny_base_data import Heads, half
 from tiny_base_models import make_vae
-from tiny_base_settings import OPTIMIZER, SEED, batch_rng, first_weights, rows_of
+from tiny_base_settings import SEED, Sheets, batch_rng, first_weights, rows_of, run_settings
 
 from svp_jax.capture.images import write_sheet
 from svp_jax.face.labels import colorize, feature_mask
 from svp_jax.models.codec import decode_images, encode_images
 from svp_jax.training.data.batches import batch_indices
 from svp_jax.training.loop import fit
-from svp_jax.training.step.optimizer import OptimizerSettings
+from svp_jax.training.step.devices import Devices
 from svp_jax.training.vae_pass import vae_loss
 from svp_jax.weights.folder import load_model, save_model
 
@@ -35,14 +35,14 @@ def train_vae(work: Path, steps: int) -> nnx.Module:
 
     fixed = heads.frames[:4]
 
-    def preview(step: int, models: dict) -> None:
+    def round_trips(path: Path, models: dict) -> None:
         again = decode_images(models["vae"], encode_images(models["vae"], lambda n: fixed[n], np.arange(4))[0])
-        write_sheet(work / f"vae_{step:06d}.png", (fixed, again))
+        write_sheet(path, (fixed, again))
 
     vae = fit(
         "vae", {"vae": first_weights(work, "vae", lambda: make_vae(SEED, 1.0))}, ((r"vae/.*", 1.0),), vae_loss,
-        rows_of(batch_of), work / "run_vae", steps=steps, batch_size=BATCH_SIZE, seed=SEED,
-        settings=OptimizerSettings(3e-3, **OPTIMIZER), save_every=250, preview_every=500, preview=preview,
+        rows_of(batch_of), work / "run_vae", run_settings(steps, BATCH_SIZE, 3e-3, save_every=250),
+        Devices.of("pmap"), Sheets(work, "vae", round_trips),
     )["vae"]  # fmt: skip
     # The latents of the shipped base have unit variance, as Stable Diffusion's have by its 0.18215.
     sample = np.arange(0, len(heads.frames), max(1, len(heads.frames) // 256))

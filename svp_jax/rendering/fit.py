@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from svp_jax.errors import UserError
+from svp_jax.face.conditions import condition_spec
 from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.options import RenderOptions
 
@@ -25,7 +26,7 @@ def check_fit(avatar: Path, manifest: dict, driver: Driver, options: RenderOptio
     Warns where they go together badly: other parsing maps, or a ControlNet of other latents than the UNet's.
 
     Raises:
-        UserError: another size or face model, or a stage that is needed and not trained.
+        UserError: another size, face model or kind of conditions, or a stage that is needed and not trained.
     """
     # All captures are alike in what follows.
     trained_on = manifest["captures"][0]
@@ -34,6 +35,12 @@ def check_fit(avatar: Path, manifest: dict, driver: Driver, options: RenderOptio
         raise UserError(
             f"{driver.path} has {driver.size} x {driver.size} pixels, {avatar} was trained on "
             f"{size} x {size}; prepare the driver's video with --size {size}"
+        )
+    window = manifest["condition"]["outlines"]["window"]
+    if manifest["condition"] != condition_spec(window):
+        raise UserError(
+            f"{avatar} was trained on other conditions than this program draws: {manifest['condition']}, not "
+            f"{condition_spec(window)}; train it again"
         )
     face_model, parser = trained_on["face_model"], trained_on["parser"]
     if driver.face_model != face_model:

@@ -59,7 +59,7 @@ def fit(
     folder: Path,
     settings: RunSettings,
     devices: Devices,
-    preview: Preview,
+    preview: Preview | None,
 ) -> dict[str, nnx.Module]:
     """Trains `models` and returns them, or their moving average; goes on from the newest checkpoint in `folder`.
 
@@ -70,7 +70,7 @@ def fit(
         models: by name; `rules` speak of "name/path/of/parameter".
         loss_of: see `svp_jax.training.step.gradients`.
         folder: holds `log.jsonl`, `tensorboard/` and `checkpoints/`.
-        preview: called at step 0, every `preview_every` and at the end, by process 0.
+        preview: called at step 0, every `preview_every` and at the end, by process 0; None looks at nothing.
 
     Raises:
         UserError: the batch does not divide over the devices, they have too little memory, the checkpoints do not fit
@@ -112,7 +112,7 @@ def fit(
         def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
             # All processes take part where parameters are shared out.
             shown, scores = usable(state, devices.on_one(frozen)), {}
-            if log is not None:
+            if log is not None and preview is not None:
                 try:
                     scores = preview(done, shown)
                     log.picture(done, "preview", preview.path(done))

@@ -312,6 +312,11 @@ def test_no_sound_no_sound(avatar_folder, run, tmp_path):
     with av.open(str(out / "avatar.mp4")) as container:
         assert not container.streams.audio and container.streams.video[0].frames == 3
 
+    def test_other_conditions(self, manifest, driver_folder):
+        manifest["condition"]["details"]["order"] = ["parsing", "geometry"]
+        with pytest.raises(UserError, match=r"trained on other conditions than this program draws.*train it"):
+            self.check(manifest, driver_folder)
+
 
 class TestErrors:
     def fails(self, avatar, driver, out, message, **options):
