@@ -1,6 +1,8 @@
 """What all tests share: exact matrix products, the CPU, and the folder of real test data."""
 
+import gc
 import os
+import resource
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -18,3 +20,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"shared data not found at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Forgets what was compiled once it fills gigabytes: programs are kept as long as the process lives."""
+    yield
+    if Path("/proc/self/statm").exists():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        if pages * resource.getpagesize() > 3e9:
+            jax.clear_caches()
+            gc.collect()
