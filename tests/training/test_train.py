@@ -190,8 +190,9 @@ def test_a_run_goes_on_with_other_ways_of_carrying_it_out(base_folder, capture_f
         train(capture_folder, str(base_folder), tmp_path / "out", begun, "outlines")
     other = dataclasses.replace(begun, parallel="fsdp", accumulation=2, remat="full", save_every=1, preview_every=4)
     out = train(capture_folder, str(base_folder), tmp_path / "out", other, "outlines")
-    losses = [[e["loss"] for e in read_log(f / "training" / "outlines") if "loss" in e][-1] for f in (plain, out)]
-    assert abs(losses[0] - losses[1]) < 1e-5
+    # Of the last step alone: the logged loss is the mean since the line before, and there are more lines now.
+    norms = [read_log(folder / "training" / "outlines")[-1]["gradient_norm"] for folder in (plain, out)]
+    assert abs(norms[0] / norms[1] - 1) < 1e-4
     weights = [parameters(load_avatar(f).stages["outlines"].controlnet) for f in (plain, out)]
     for name, x in weights[0].items():
         # Four steps of Adam at a rate of 1e-3: signs of tiny gradients may differ by what is summed in another order.
