@@ -98,6 +98,6 @@ def test_rendered_frames_equal_the_pipelines(exported, driver_folder, tmp_path, 
     for number, picture in zip(frames, pictures, strict=True):
         ours = read_png(tmp_path / "render" / "frames" / f"{number:06d}.png").astype(int)
         worst = max(worst, np.abs(ours - np.round(picture * 255)).max())
-    record_property("grey levels", worst)
+    record_property("grey levels", int(worst))
     # Where a value lies between two grey levels, rounding decides; measured 1.
     assert worst <= 2
