@@ -14,21 +14,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from factories import NoPreview
 from flax import nnx
+from toy_run import OPTIMIZER, squared_error
 
-from svp_jax.capture.images import write_png
 from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts, loop
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
-from svp_jax.training.step.optimizer import OptimizerSettings
-
-OPTIMIZER = OptimizerSettings(learning_rate=0.05, warmup_steps=0, decay="constant", clip_norm=1.0, weight_decay=0.0)
-
-
-def squared_error(models, batch, keys):
-    noise = jax.vmap(lambda key: jax.random.normal(key, (1,)))(keys)
-    return jnp.square(models["line"](batch["x"]) - batch["y"] + 1e-3 * noise).mean()
 
 
 class Samples:
@@ -41,18 +34,6 @@ class Samples:
         time.sleep(self.seconds)
         x = np.random.default_rng(step).standard_normal((8, 2)).astype(np.float32)[rows]
         return {"x": x, "y": x @ np.float32([[2.0], [-1.0]]) + 3}
-
-
-class Preview:
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def path(self, step: int) -> Path:
-        return self.folder / "preview.png"
-
-    def __call__(self, step: int, models: dict) -> dict:
-        write_png(self.path(step), np.zeros((1, 1, 3), np.uint8))
-        return {}
 
 
 def refuse() -> None:
@@ -77,7 +58,7 @@ def main(folder: str, steps: str, seconds: str, coordinator=None, processes=None
         # A stage before, so that counts of steps begin anew.
         for name in ("first", "second"):
             arguments = {"line": line}, ((r"line/.*", 1.0),), squared_error, Samples(float(seconds)), folder / name
-            line = loop.fit(name, *arguments, settings, Devices.of("pmap"), Preview(folder))["line"]
+            line = loop.fit(name, *arguments, settings, Devices.of("pmap"), NoPreview(folder))["line"]
         found["trained"] = [*map(float, jnp.ravel(line.kernel[...])), float(line.bias[0])]
     except Stopped as stop:
         found |= {"stopped": str(stop), "signal": stop.signal}

@@ -1,4 +1,4 @@
-"""How the tiny base was trained still runs: a few steps of a network by its tools."""
+"""The tools that trained the tiny base import, and what they share trains and draws."""
 
 import sys
 from pathlib import Path

@@ -110,9 +110,11 @@ def fit(
             return assemble(structures, {**rest, **packing.unpack(devices.on_one(state.ema or state.trained))})
 
         def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
+            if preview is None:
+                return {}
             # All processes take part where parameters are shared out.
             shown, scores = usable(state, devices.on_one(frozen)), {}
-            if log is not None and preview is not None:
+            if log is not None:
                 try:
                     scores = preview(done, shown)
                     log.picture(done, "preview", preview.path(done))
@@ -176,9 +178,9 @@ def _train(
         if start < settings.steps:
             batch = next(batches)
             coming = parts_of(batch)
-            compiled = run.step_fn.gradients.compiled(state.trained, frozen, coming[0], run.numbers(start), len(coming))
+            program = run.step_fn.compile(state, frozen, coming[0], run.numbers(start), len(coming))
             hosts.wait_for_all("compiled")
-            found = need(state, state.trained, frozen, compiled, run.devices)
+            found = need(state, state.trained, frozen, program, run.devices)
             _say(check_memory(run.name, found, run.devices, settings))
         if start == 0:
             _write(log, 0, look(log, 0, state))

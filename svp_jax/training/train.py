@@ -152,14 +152,19 @@ def _first_end(runs: Sequence[Future], stop: StopRequest) -> set[Future]:
 
     What encodes or compiles looks at no flag and loses nothing: when the loops have saved, the process ends without it.
     """
-    while True:
-        ended, running = wait(runs, timeout=1, return_when=FIRST_EXCEPTION)
-        if not running or any(run.exception() is not None for run in ended if not isinstance(run.exception(), Stopped)):
-            return ended
-        if stop.requested and not stop.loops:
-            told = next((str(run.exception()) for run in ended if run.exception() is not None), "stopped")
+    ended, running = set(), set(runs)
+    while running:
+        # Only for those that run: one that has stopped would end every wait at once.
+        new, running = wait(running, timeout=1, return_when=FIRST_EXCEPTION)
+        ended |= new
+        errors = [run.exception() for run in ended if run.exception() is not None]
+        if any(not isinstance(error, Stopped) for error in errors):
+            break
+        if running and stop.requested and not stop.loops:
+            told = errors[0] if errors else "stopped"
             print(f"svp: {told}; the same command goes on", file=sys.stderr, flush=True)
             os._exit(128 + stop.signal)
+    return ended
 
 
 def _halves(config: TrainConfig, devices: Sequence[jax.Device]) -> tuple[Sequence[jax.Device], ...] | None:

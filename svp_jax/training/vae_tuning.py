@@ -42,13 +42,20 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
         (dB, means over the frames' round trips).
     """
     report_path = folder / "training" / "vae" / "round_trip.json"
-    tuned_path, work = folder / "vae", folder / "work" / "vae"
-    tuning = config.vae
-    if hosts.as_first_says(report_path.exists()):
-        vae = load_model(tuned_path) if tuning.trainable != "none" else base.vae
-        return vae, json.loads(report_path.read_text())
-    split, shown = held_out_split(views.captures), held_out(views.captures)
-    vae = base.vae
+    tuned_path = folder / "vae"
+    if not hosts.as_first_says(report_path.exists()):
+        _tune(views, base, config, folder / "work" / "vae", tuned_path, report_path, devices)
+    # Read from disk a tuned one lies where it is used: by both stages, at once on other devices.
+    vae = load_model(tuned_path) if config.vae.trainable != "none" else base.vae
+    return vae, json.loads(report_path.read_text())
+
+
+def _tune(
+    views: Views, base: Base, config: TrainConfig, work: Path, tuned_path: Path, report_path: Path, devices: Devices
+) -> None:
+    """Writes the tuned VAE, where the config wants one, and last the report."""
+    tuning, vae = config.vae, base.vae
+    shown = held_out(views.captures)
     if tuning.trainable != "none":
         vae = fit(
             "vae",
@@ -72,11 +79,11 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
             devices,
             VAEPreview(report_path.parent, spread(shown, PREVIEW_FRAMES)),
         )["vae"]
-    report = {"split": split, "frames": len(shown)}
 
     def finish() -> None:
         report_path.parent.mkdir(parents=True, exist_ok=True)
-        report["base_psnr"] = _round_trip(base.vae, shown)
+        split = held_out_split(views.captures)
+        report = {"split": split, "frames": len(shown), "base_psnr": _round_trip(base.vae, shown)}
         if tuning.trainable != "none":
             save_model(vae, tuned_path)
             report["tuned_psnr"] = _round_trip(vae, shown)
@@ -87,8 +94,6 @@ def person_vae(views: Views, base: Base, config: TrainConfig, folder: Path, devi
         shutil.rmtree(work, ignore_errors=True)
 
     hosts.first_does(finish)
-    # Read anew it lies where it is used: both stages use it, at once on other devices.
-    return (load_model(tuned_path) if tuning.trainable != "none" else vae), report
 
 
 def _round_trip(vae: VAE, shown: Views) -> float:

@@ -6,9 +6,7 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import checkpoint_programs
 import jax
 import numpy as np
+import programs
 import pytest
 from checkpoint_programs import ABOUT, check_state, devices_sharding, like, next_state, state_at
 
@@ -54,16 +53,9 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def program(name, folder, *arguments, devices=1, before=()):
+def program(name, folder, *arguments, **options):
     """A running `checkpoint_programs`."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(str(parent) for parent in Path(__file__).parents[1:3]),
-    }
-    command = [*before, sys.executable, checkpoint_programs.__file__, name, str(folder), *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return programs.start(checkpoint_programs, name, folder, *arguments, **options)
 
 
 def test_what_is_saved_comes_back_though_its_buffers_were_donated(one, tmp_path):
@@ -93,9 +85,7 @@ def test_other_numbers_of_devices_and_sharded_or_not(tmp_path):
 
 
 def test_two_processes_write_and_read_one_checkpoint(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = programs.free_port()
     running = [program("process", tmp_path, port, number, devices=2) for number in "01"]
     for process in running:
         out, errors = process.communicate(timeout=120)

@@ -1,11 +1,8 @@
 """Several processes as one run: how they are found, and what two of them do."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import processes_run
+import programs
 import pytest
 
 from svp_jax.errors import UserError
@@ -180,32 +178,17 @@ def test_a_process_0_that_is_not_there(initialized, monkeypatch):
 
 
 def start(folder: Path, devices: int, *arguments, seconds: float = 0.0, steps: int = 120) -> subprocess.Popen:
-    root = Path(processes_run.__file__).parent
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": os.pathsep.join(map(str, (root, root.parent))),
-    }
-    command = [sys.executable, processes_run.__file__, folder, steps, seconds, *arguments]
-    return subprocess.Popen(
-        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return programs.start(processes_run, folder, steps, seconds, *arguments, devices=devices)
 
 
 def start_two(folder: Path, **options) -> list[subprocess.Popen]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    return [start(folder, 2, f"localhost:{port}", 2, number, **options) for number in range(2)]
+    address = f"localhost:{programs.free_port()}"
+    return [start(folder, 2, address, 2, number, **options) for number in range(2)]
 
 
-def result(program: subprocess.Popen) -> tuple[dict, str]:
-    """What it printed, and its errors."""
-    out, errors = program.communicate(timeout=300)
-    assert program.returncode == 0, errors[-3000:]
-    return json.loads(out.splitlines()[-1]), errors
+def results(*started: subprocess.Popen) -> list[tuple[dict, str]]:
+    """What each printed, and its errors."""
+    return [(json.loads(line), errors) for line, errors in programs.finish(*started)]
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -217,7 +200,7 @@ def losses(folder: Path) -> dict[int, float]:
 def untroubled(tmp_path_factory):
     """Two processes from start to end: their folder, and what they trained."""
     folder = tmp_path_factory.mktemp("two")
-    (first, said), (second, also_said) = map(result, start_two(folder))
+    (first, said), (second, also_said) = results(*start_two(folder))
     assert (first["process"], second["process"]) == (0, 1) and first["devices"] == second["devices"] == 4
     assert first["trained"] == second["trained"]
     # What only process 0 finds wrong ends all alike.
@@ -230,7 +213,7 @@ def untroubled(tmp_path_factory):
 
 def test_two_processes_train_as_one(untroubled, tmp_path):
     two, trained = untroubled
-    one, _ = result(start(tmp_path, 4))
+    ((one, _),) = results(start(tmp_path, 4))
     np.testing.assert_allclose(one["trained"], trained, atol=1e-6)
     for name in ("first", "second"):
         traces = losses(two / name), losses(tmp_path / name)
@@ -244,18 +227,18 @@ def test_two_processes_train_as_one(untroubled, tmp_path):
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_signal_to_one_stops_both_and_a_rerun_ends_bit_equal(untroubled, tmp_path, number):
     """In the second stage, where the steps are fewer than those counted before."""
-    programs = start_two(tmp_path, seconds=0.02)
+    both = start_two(tmp_path, seconds=0.02)
     log = tmp_path / "second" / "log.jsonl"
     deadline = time.monotonic() + 200
     while not (log.exists() and len(log.read_text().splitlines()) > 10):
-        assert all(program.poll() is None for program in programs) and time.monotonic() < deadline
+        assert all(program.poll() is None for program in both) and time.monotonic() < deadline
         time.sleep(0.05)
-    programs[number].send_signal(signal.SIGTERM)
-    (first, _), (second, _) = map(result, programs)
+    both[number].send_signal(signal.SIGTERM)
+    (first, _), (second, _) = results(*both)
     assert first["stopped"] == second["stopped"] and first["signal"] == signal.SIGTERM
     step = max(int(path.name) for path in (tmp_path / "second" / "checkpoints").iterdir())
     assert 10 < step < 120 and f"stopped at step {step}; the state after step {step} is saved" in first["stopped"]
-    (first, said), (second, _) = map(result, start_two(tmp_path))
+    (first, said), (second, _) = results(*start_two(tmp_path))
     assert f"second: goes on from step {step}" in said
     assert first["trained"] == second["trained"] == untroubled[1]
     assert losses(tmp_path / "second") == losses(untroubled[0] / "second")

@@ -1,20 +1,15 @@
 """However a run is spread over devices, processes and parts of a batch, its losses are the same."""
 
 import json
-import os
-import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import training_run
 
 from svp_jax.manifest import read_manifest
 from svp_jax.training import loop
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -28,33 +23,20 @@ def one(base_folder, capture_folder, tmp_path_factory):
 @pytest.fixture
 def start():
     """Starts the program on so many devices; what still runs at the end is killed."""
-    programs = []
+    started = []
 
     def start(devices: int, *arguments: object) -> subprocess.Popen:
-        programs.append(_start(devices, *arguments))
-        return programs[-1]
+        started.append(programs.start(training_run, *arguments, devices=devices))
+        return started[-1]
 
     yield start
-    for program in programs:
+    for program in started:
         program.kill()
         program.wait()
 
 
-def _start(devices: int, *arguments: object) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent))),
-    }
-    command = [sys.executable, training_run.__file__, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def result(program: subprocess.Popen) -> dict:
-    out, errors = program.communicate()
-    assert program.returncode == 0, errors[-3000:]
-    return json.loads(out.splitlines()[-1])
+def traces(*started: subprocess.Popen) -> list[dict]:
+    return [json.loads(line) for line, _ in programs.finish(*started)]
 
 
 def check(name: str, found: dict, expected: dict) -> None:
@@ -76,7 +58,7 @@ def test_a_batch_in_four_parts(one, base_folder, capture_folder, tmp_path, monke
 
 def test_both_stages_at_once(start, one, base_folder, capture_folder, tmp_path):
     program = start(2, base_folder, capture_folder, tmp_path, "both")
-    check("both stages at once", result(program)["both"], one)
+    check("both stages at once", traces(program)[0]["both"], one)
     avatar = tmp_path / "both"
     assert read_manifest(avatar, "avatar")["stages"].keys() == {"outlines", "details"}
     losses = [entry["loss"] for entry in training_run.read_log(avatar / "training" / "outlines") if "loss" in entry]
@@ -84,16 +66,12 @@ def test_both_stages_at_once(start, one, base_folder, capture_folder, tmp_path):
 
 
 def test_four_devices_and_two_processes_of_two(start, one, base_folder, capture_folder, tmp_path):
-    four = result(start(4, base_folder, capture_folder, tmp_path, "pmap,fsdp"))
+    (four,) = traces(start(4, base_folder, capture_folder, tmp_path, "pmap,fsdp"))
     assert (four["devices"], four["processes"]) == (4, 1)
     for way in ("pmap", "fsdp"):
         check(f"{way} on four devices", four[way], one)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    arguments = (base_folder, capture_folder, tmp_path / "two", "pmap,fsdp", f"localhost:{port}", 2)
-    programs = [start(2, *arguments, number) for number in range(2)]
-    for two in map(result, programs):
+    arguments = base_folder, capture_folder, tmp_path / "two", "pmap,fsdp", f"localhost:{programs.free_port()}", 2
+    for two in traces(*[start(2, *arguments, number) for number in range(2)]):
         assert (two["devices"], two["processes"]) == (4, 2)
         for way in ("pmap", "fsdp"):
             check(f"{way} in two processes", two[way], one)

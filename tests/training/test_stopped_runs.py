@@ -1,36 +1,29 @@
 """Runs that are killed or asked to stop: they go on, and end with the parameters of one that nothing disturbed."""
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import programs
 import pytest
 import toy_run
 
-TESTS = Path(__file__).parents[1]
 STEPS = 300
 
 
 @pytest.fixture
 def start():
     """Starts the toy run in a folder; what still runs at the end is killed."""
-    programs = []
+    started = []
 
     def start(folder: Path) -> subprocess.Popen:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-        command = [sys.executable, toy_run.__file__, str(folder), str(STEPS)]
-        program = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        programs.append(program)
-        return program
+        started.append(programs.start(toy_run, folder, STEPS))
+        return started[-1]
 
     yield start
-    for program in programs:
+    for program in started:
         program.kill()
         program.wait()
 
@@ -48,9 +41,8 @@ def wait_for_steps(program: subprocess.Popen, folder: Path, since: int) -> None:
 
 
 def result(program: subprocess.Popen) -> str:
-    out, _ = program.communicate()
-    assert program.returncode == 0
-    return out.splitlines()[-1]
+    ((line, _),) = programs.finish(program)
+    return line
 
 
 def killed_at_random(start, tmp_path: Path, kills: int) -> None:

@@ -92,7 +92,8 @@ def test_its_vae_keeps_unseen_heads(base, heads):
 
 def test_its_controlnet_is_followed(base, heads):
     """The prediction at strong noise is better under a picture's own conditions than under another's."""
-    condition = np.stack([details_condition(head.parsing, head.geometry, head.iris) for head in heads])
+    drawn = [(head.parsing, head.geometry, head.iris) for head in heads]
+    condition = details_condition(*map(np.stack, zip(*drawn, strict=True)))
     frames = np.stack([head.frame for head in heads])
     mean, std = encode_images(base.vae, lambda numbers: frames[numbers], np.arange(len(frames)))
     text = encode_prompts(base, [""])[0]

@@ -37,7 +37,7 @@ class Checkpoints:
         self._newest: int | None = None  # Of those known to be what was saved.
         self._writer: threading.Thread | None = None
         self._attempts = 0
-        if jax.process_index() == 0:
+        if hosts.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._folder)
 
@@ -54,7 +54,7 @@ class Checkpoints:
         Raises:
             UserError: all checkpoints are damaged, or the newest good one has other tensors or another `about`.
         """
-        found = _broadcast(self._find_newest() if jax.process_index() == 0 else NONE)
+        found = _broadcast(self._find_newest() if hosts.is_first() else NONE)
         if found == NONE:
             return None
         if found == NONE_GOOD:
@@ -130,7 +130,7 @@ class Checkpoints:
         try:
             with contextlib.closing(orbax):
                 orbax.wait_until_finished()
-            if jax.process_index() == 0:
+            if hosts.is_first():
                 commit(new, content)
                 remove_all_but(self._folder, {step, self._newest})
         except Exception as error:
@@ -140,7 +140,7 @@ class Checkpoints:
             self._newest = step
 
     def _give_up(self, step: int, error: Exception) -> None:
-        if jax.process_index() == 0:
+        if hosts.is_first():
             remove_leftovers(self._folder)
         # TensorStore names many files before the cause.
         cause = " ".join(str(error).rsplit('": ', 1)[-1].split())[:200]

@@ -70,7 +70,7 @@ class Devices:
 
     def shardings_of(self, tree):
         """`sharding_of` for every array (or its shape) of `tree`."""
-        return jax.tree.map(lambda x: self.sharding_of(np.shape(x) if np.isscalar(x) else x.shape), tree)
+        return jax.tree.map(lambda x: self.sharding_of(x.shape), tree)
 
     def place(self, tree):
         """New arrays with the values of `tree`, which every process has whole; none shares memory with its original."""

@@ -73,6 +73,22 @@ class TrainStep:
         self.gradients, self.packing = gradients, packing
         self._update = jax.jit(functools.partial(_update, optimizer, packing, devices), donate_argnums=(0,))
 
+    def compile(self, state: TrainState, frozen: Flat, part: dict, numbers: Numbers, count: int) -> jax.stages.Compiled:
+        """Compiles what calls with `count` such parts use, where it is new.
+
+        Returns the program of the last part's gradients, which needs most memory.
+        """
+        program = self.gradients.compiled(state.trained, frozen, part, numbers, count)
+        of_loss, of_gradients = program.output_shardings
+        loss = jax.ShapeDtypeStruct((), jnp.float32, sharding=of_loss)
+        gradients = {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_gradients[name])
+            for name, x in state.trained.items()
+        }
+        # JAX keeps it for the calls.
+        self._update.lower(state, loss, gradients, numbers).compile()
+        return program
+
     def __call__(
         self, state: TrainState, frozen: Flat, parts: Sequence[dict], numbers: Numbers
     ) -> tuple[TrainState, dict]:
