@@ -99,7 +99,7 @@ def test_help_of_each_names_its_defaults(svp, command, words):
     assert command in ("prepare", "render") or "default: None" not in text
 
 
-def test_it_starts_itself_once_more_for_huge_pages(monkeypatch):
+def test_it_starts_itself_once_more_to_keep_its_memory(monkeypatch):
     calls = []
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-X", "utf8", "/bin/svp", "--help"])

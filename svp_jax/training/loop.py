@@ -193,11 +193,12 @@ def _train(
         progress = stack.enter_context(_progress(run, start))
         clock, losses, before = Clock(), [], ()
         for step in range(start, settings.steps):
-            state, scalars = run.step_fn(state, frozen, coming, run.numbers(step))
-            losses.append(scalars["loss"])
             done = step + 1
-            now = done, scalars, batch.get(FRAMES, ())
             last = done == settings.steps
+            logged = last or done % LOG_EVERY == 0 or done % settings.save_every == 0
+            state, scalars = run.step_fn(state, frozen, coming, run.numbers(step), measured=logged)
+            losses.append(scalars["loss"])
+            now = done, scalars, batch.get(FRAMES, ())
             if not last:
                 with clock.waiting():
                     batch = next(batches)
@@ -211,9 +212,9 @@ def _train(
             saves = last or stopping or done % settings.save_every == 0
             previews = last or done % settings.preview_every == 0
             values = {}
-            if done % LOG_EVERY == 0 or saves or previews:
+            if logged or saves or previews:
                 _check_finite(run, *now, state, checkpoints)
-            if done % LOG_EVERY == 0 or saves:
+            if logged or saves:
                 values = _values(run, scalars, losses, clock, step)
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
                 losses = []
@@ -273,8 +274,9 @@ def _check_finite(
 
 def _values(run: _Run, scalars: dict, losses: list, clock: Clock, step: int) -> dict[str, float]:
     """What is logged after step number `step`, counted from 0."""
+    # The last two where they were measured: not where a signal stops the run at any step.
     shown = ("loss", "gradient_norm", "update_norm", "parameter_norm")
-    values = {key: float(scalars[key]) for key in shown}
+    values = {key: float(scalars[key]) for key in shown if key in scalars}
     # Of all steps since the last line; the others are of this step.
     values["loss"] = float(np.mean([float(loss) for loss in losses]))
     values["learning_rate"] = float(run.numbers(step).learning_rate)

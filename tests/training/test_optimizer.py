@@ -38,7 +38,9 @@ def test_it_is_adamw_on_clipped_gradients_at_a_rate_for_each_parameter():
     state, plain = optimizer.init(parameters), reference.init(parameters)
     gradient = {"a": jnp.array([0.3, 0.4]), "b": jnp.array([0.0])}  # a norm of 0.5
     for scale, clipped, rate in ((1.0, 1.0, 0.5), (100.0, 2.0, 0.25)):
-        change, state = optimizer.update(optax.tree.scale(scale, gradient), state, parameters, learning_rate=rate)
+        change, state = optimizer.update(
+            optax.tree.scale(scale, gradient), state, parameters, learning_rate=rate, finite=True, key=None
+        )
         expected, plain = reference.update(optax.tree.scale(clipped, gradient), plain, parameters)
         np.testing.assert_allclose(change["a"], rate * expected["a"], rtol=1e-5)
         np.testing.assert_allclose(change["b"], 0.2 * rate * expected["b"], rtol=1e-5)
@@ -74,7 +76,7 @@ def test_bfloat16_moments_follow_float32_ones():
 
     @jax.jit
     def update(step, gradient, states):
-        options = {"learning_rate": 1.0, "key": jax.random.fold_in(jax.random.key(0), step)}
+        options = {"learning_rate": 1.0, "finite": True, "key": jax.random.fold_in(jax.random.key(0), step)}
         pairs = zip((exact, rounded), states, strict=True)
         return tuple(zip(*(each.update(gradient, state, parameters, **options) for each, state in pairs), strict=True))
 
@@ -96,7 +98,8 @@ def test_factored_moments_give_steps_of_adams_size():
     for step in range(20):
         changes = []
         for number, optimizer in enumerate((adam, factored)):
-            change, states[number] = optimizer.update(gradients(step), states[number], parameters, learning_rate=1.0)
+            options = {"learning_rate": 1.0, "finite": True, "key": None}
+            change, states[number] = optimizer.update(gradients(step), states[number], parameters, **options)
             changes.append(change)
     for name in SHAPES:
         ratio = float(jnp.sqrt(jnp.mean(changes[1][name] ** 2) / jnp.mean(changes[0][name] ** 2)))

@@ -71,6 +71,9 @@ class Gradients:
 
         def finish(total, *inputs):
             loss, gradients = jax.tree.map(lambda x: x / count, add(total, *inputs))
+            if devices.count == 1:
+                # The mean of one would be a copy of everything.
+                return loss, gradients
             # Of a parameter that is shared out the sum over all devices has come back already (`_gather`).
             return jax.lax.pmean(loss, AXIS), {
                 name: jax.lax.pmean(g, AXIS) if split[name] is None else g / devices.count
@@ -92,12 +95,14 @@ class Gradients:
         batch = {name: x for name, x in part.items() if name != "row"}
 
         def loss_fn(trained: Flat) -> jax.Array:
-            models = assemble(self._structures, {**frozen, **self._packing.unpack(trained)})
+            models = assemble(self._structures, {**frozen, **trained})
             for name, model in models.items():
                 rematerialise(model, self._remat, _gather(split) if self._devices.shared_out else None, name)
             return self._loss_of(models, batch, keys)
 
-        return jax.value_and_grad(loss_fn)(trained)
+        # Not of the vector of small ones: the transpose of its hundreds of slices would be as many sums over all of it.
+        loss, gradients = jax.value_and_grad(loss_fn)(self._packing.unpack(trained))
+        return loss, self._packing.pack(gradients)
 
 
 def _gather(split: Mapping[str, int | None]) -> Callable[[str, jax.Array], jax.Array]:

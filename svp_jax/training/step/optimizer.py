@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from svp_jax.training.config import TrainConfig
-from svp_jax.training.step.moments import scale_by_adam_bfloat16
+from svp_jax.training.step.moments import scale_by_adam
 from svp_jax.training.step.packing import Packing
 
 B1, B2, EPSILON = 0.9, 0.999, 1e-8
@@ -73,7 +73,8 @@ def make_optimizer(
     """AdamW (betas 0.9, 0.999, eps 1e-8) with clipping by the global norm and per-parameter rates.
 
     It is of packed parameters.
-    Its `update` takes `learning_rate`, a traced scalar, and `key`, which rounds the moments where they are bfloat16.
+    Its `update` takes `learning_rate`, a traced scalar, `finite`, traced, without which its state does not change, and
+    `key`, which rounds the moments where they are bfloat16.
     Equal arguments give the same object: runs that differ in rate or length share a compiled step.
 
     Args:
@@ -86,23 +87,26 @@ def make_optimizer(
     def init(params):
         return ()
 
+    def clip(updates, state, params=None, **_):
+        # One factor for all: optax.clip_by_global_norm chooses number by number and divides first.
+        factor = jnp.minimum(1.0, clip_norm / optax.tree.norm(updates))
+        return optax.tree.scale(factor, updates), state
+
     def scale(updates, state, params=None, *, learning_rate, **_):
         return {name: -learning_rate * rates[name] * update for name, update in updates.items()}, state
 
     return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
+        optax.GradientTransformationExtraArgs(init, clip),
         _moments(state),
         optax.add_decayed_weights(weight_decay),
         optax.GradientTransformationExtraArgs(init, scale),
     )
 
 
-def _moments(state: str) -> optax.GradientTransformation:
-    if state == "float32":
-        return optax.scale_by_adam(b1=B1, b2=B2, eps=EPSILON)
-    if state == "bfloat16":
-        return scale_by_adam_bfloat16(B1, B2, EPSILON)
-    return optax.chain(
+def _moments(state: str) -> optax.GradientTransformationExtraArgs:
+    if state != "factored":
+        return scale_by_adam(B1, B2, EPSILON, jnp.dtype(state))
+    factored = optax.chain(
         optax.scale_by_factored_rms(
             factored=True, decay_rate=0.8, step_offset=0, min_dim_size_to_factor=128, epsilon=1e-30
         ),
@@ -110,6 +114,12 @@ def _moments(state: str) -> optax.GradientTransformation:
         optax.clip_by_block_rms(1.0),
         optax.ema(B1, debias=True, accumulator_dtype=jnp.bfloat16),
     )
+
+    def update(updates, state, params=None, *, finite, **_):
+        updates, new = factored.update(updates, state, params)
+        return updates, jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+
+    return optax.GradientTransformationExtraArgs(factored.init, update)
 
 
 def moving_average(ema: dict, trained: dict, decay: jax.Array) -> dict:

@@ -35,10 +35,10 @@ class Packing:
         return cls(small, tuple(name for name in flat if name not in names))
 
     def pack(self, flat: Flat) -> Flat:
-        """The large parameters, and one vector of all small ones, float32 [n]; on the host."""
+        """The large parameters, and one vector of all small ones, float32 [n]; traceable."""
         packed = {name: flat[name] for name in self.large}
         if self.small:
-            packed[PACKED] = np.concatenate([np.ravel(np.asarray(flat[name])) for name, _ in self.small])
+            packed[PACKED] = jnp.concatenate([jnp.ravel(flat[name]) for name, _ in self.small])
         return packed
 
     def unpack(self, packed: Flat) -> Flat:

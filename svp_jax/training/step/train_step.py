@@ -59,8 +59,9 @@ class TrainStep:
     """The compiled step; call it with the batch in as many parts as gradients are accumulated over.
 
     `step(state, frozen, parts, numbers)` returns (state, scalars) and donates the state; parts as in `Gradients`.
-    `scalars` holds the loss and the L2 norms of gradients, updates and trained parameters, averaged over the global
-    batch, whether all is finite, and `gradient_norms`, one for each of `packing.names`.
+    `scalars` holds the loss and the L2 norm of the gradients, averaged over the global batch, whether all is finite,
+    and `gradient_norms`, one for each of `packing.names`; where `measured`, which takes longer, also `update_norm` and
+    `parameter_norm`, the L2 norms of what the step changes and of what it was.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TrainStep:
     ):
         self.gradients, self.packing = gradients, packing
         self._update = jax.jit(functools.partial(_update, optimizer, packing, devices), donate_argnums=(0,))
+        self._measure = jax.jit(functools.partial(_measure, optimizer))
 
     def compile(self, state: TrainState, frozen: Flat, part: dict, numbers: Numbers, count: int) -> jax.stages.Compiled:
         """Compiles what calls with `count` such parts use, where it is new.
@@ -85,15 +87,18 @@ class TrainStep:
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of_gradients[name])
             for name, x in state.trained.items()
         }
-        # JAX keeps it for the calls.
+        # JAX keeps them for the calls.
         self._update.lower(state, loss, gradients, numbers).compile()
+        self._measure.lower(state, gradients, numbers).compile()
         return program
 
     def __call__(
-        self, state: TrainState, frozen: Flat, parts: Sequence[dict], numbers: Numbers
+        self, state: TrainState, frozen: Flat, parts: Sequence[dict], numbers: Numbers, measured: bool = False
     ) -> tuple[TrainState, dict]:
         loss, gradients = self.gradients(state.trained, frozen, parts, numbers)
-        return self._update(state, loss, gradients, numbers)
+        more = self._measure(state, gradients, numbers) if measured else {}
+        state, scalars = self._update(state, loss, gradients, numbers)
+        return state, scalars | more
 
 
 @functools.lru_cache(maxsize=2)
@@ -114,6 +119,16 @@ def make_train_step(
     return TrainStep(Gradients(loss_of, dict(structures), packing, devices, remat), packing, optimizer, devices)
 
 
+def _updates(
+    optimizer: optax.GradientTransformationExtraArgs, state: TrainState, gradients: Flat, numbers: Numbers, finite
+) -> tuple[Flat, optax.OptState]:
+    # Rows of the batch fold small numbers into the step's key; this is none of them.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(numbers.seed), numbers.step), np.uint32(2**32 - 1))
+    return optimizer.update(
+        gradients, state.optimizer, state.trained, learning_rate=numbers.learning_rate, finite=finite, key=key
+    )
+
+
 def _update(
     optimizer: optax.GradientTransformationExtraArgs,
     packing: Packing,
@@ -125,21 +140,17 @@ def _update(
 ) -> tuple[TrainState, dict]:
     norm = optax.tree.norm(gradients)
     finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
-    # Rows of the batch fold small numbers into the step's key; this is none of them.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(numbers.seed), numbers.step), np.uint32(2**32 - 1))
-    updates, opt_state = optimizer.update(
-        gradients, state.optimizer, state.trained, learning_rate=numbers.learning_rate, key=key
-    )
-    trained = optax.apply_updates(state.trained, updates)
-    new = TrainState(trained, opt_state, moving_average(state.ema, trained, numbers.ema_decay), finite)
-    new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state._replace(finite=finite))
+    updates, opt_state = _updates(optimizer, state, gradients, numbers, finite)
+    trained = {name: jnp.where(finite, x + updates[name], x) for name, x in state.trained.items()}
+    ema = moving_average(state.ema, trained, jnp.where(finite, numbers.ema_decay, 1.0))
+    new = TrainState(trained, opt_state, ema, finite)
     new = jax.lax.with_sharding_constraint(new, devices.shardings_of(new))
-    scalars = {
-        "loss": loss,
-        "gradient_norm": norm,
-        "update_norm": optax.tree.norm(updates),
-        "parameter_norm": optax.tree.norm(new.trained),
-        "finite": finite,
-        "gradient_norms": packing.norms(gradients),
-    }
+    scalars = {"loss": loss, "gradient_norm": norm, "finite": finite, "gradient_norms": packing.norms(gradients)}
     return new, scalars
+
+
+def _measure(
+    optimizer: optax.GradientTransformationExtraArgs, state: TrainState, gradients: Flat, numbers: Numbers
+) -> dict[str, jax.Array]:
+    updates, _ = _updates(optimizer, state, gradients, numbers, state.finite)
+    return {"update_norm": optax.tree.norm(updates), "parameter_norm": optax.tree.norm(state.trained)}
