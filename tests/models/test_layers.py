@@ -48,7 +48,7 @@ def test_attention_in_bfloat16_has_a_float32_softmax():
 
 @pytest.mark.parametrize(("length", "causal"), [(9, False), (9, True), (1024, False), (1067, False), (1031, False)])
 def test_attention_is_the_same_on_every_backend(length, causal, monkeypatch):
-    """Whole, in blocks of 128 and of 97 queries, and where the length is prime."""
+    """Whole, in blocks of 256 and of 97 queries, and where the length is prime."""
     rng = np.random.default_rng(0)
     query, weight = (jnp.asarray(rng.standard_normal((2, length, 12)), jnp.float32) for _ in range(2))
     key, value = (jnp.asarray(rng.standard_normal((2, 9 if causal else 5, 12)), jnp.float32) for _ in range(2))
