@@ -31,7 +31,7 @@ def min_snr_weights(schedule: TrainingSchedule, timesteps: jax.Array, gamma: flo
     In terms of the network's own output that is min(SNR, gamma) / SNR for epsilon and
     min(SNR, gamma) / (SNR + 1) for v.
     """
-    snr = schedule.snr[timesteps]
+    snr = _at(schedule.snr, timesteps)
     if schedule.prediction_type == "epsilon":
         return jnp.minimum(1.0, gamma / snr)
     return jnp.minimum(snr, gamma) / (snr + 1.0)
@@ -71,7 +71,9 @@ def loss(
 def _levels(schedule: TrainingSchedule, timesteps: jax.Array, ndim: int) -> tuple[jax.Array, jax.Array]:
     """(signal, noise) of each example, [B, 1, ...] to multiply [B, ...]; an index out of range gives NaN."""
     shape = (-1,) + (1,) * (ndim - 1)
-    return tuple(
-        jnp.asarray(table).at[timesteps].get(mode="fill", fill_value=jnp.nan).reshape(shape)
-        for table in (schedule.signal, schedule.noise)
-    )
+    return tuple(_at(table, timesteps).reshape(shape) for table in (schedule.signal, schedule.noise))
+
+
+def _at(table: jax.Array, timesteps: jax.Array) -> jax.Array:
+    """Of each timestep, NaN where there is none; the table may be NumPy's and the timesteps traced."""
+    return jnp.asarray(table).at[timesteps].get(mode="fill", fill_value=jnp.nan)

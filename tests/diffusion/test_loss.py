@@ -77,7 +77,8 @@ def test_loss_weighs_examples_not_pixels(config, gamma):
     weights = np.ones(5) if gamma is None else np.asarray(min_snr_weights(schedule, TIMESTEPS, gamma))
     target = np.asarray(training_target(schedule, latents, noise, TIMESTEPS))
     expected = np.mean([weights[b] * np.mean((prediction[b] - target[b]) ** 2) for b in range(5)])
-    value = loss(schedule, prediction, latents, noise, TIMESTEPS, gamma)
+    # In a training step the timesteps are traced.
+    value = jax.jit(lambda *arrays: loss(schedule, *arrays, gamma))(prediction, latents, noise, TIMESTEPS)
     assert value.shape == () and value.dtype == np.float32
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
