@@ -139,5 +139,7 @@ def shared_folder(out: Path, kind: str, force: bool) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         first_does(lambda: stack.enter_context(staged_folder(out, kind, force, resume=True)))
         yield partial_folder(out)
-        # It is renamed when nobody uses it any more.
+        # It is renamed when nobody uses it any more,
         wait_for_all(f"{kind} done")
+    # and there for all when they go on.
+    wait_for_all(f"{kind} in its place")

@@ -8,6 +8,14 @@ import pytest
 from svp_jax.training.saving.stop import stop_on_signals
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Ctrl-C as Python handles it: a test run in the background of a script ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_sets_the_flag_and_its_handler_comes_back(number):
     before = signal.getsignal(number)
