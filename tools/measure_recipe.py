@@ -25,6 +25,7 @@ from svp_jax.training.config import TrainConfig, load_config
 from svp_jax.training.train import train
 from svp_jax.training.watching.following import landmark_scores
 from svp_jax.weights.avatar import STAGES
+from svp_jax.xla_flags import set_xla_flags
 
 
 def variants(config: TrainConfig) -> dict[str, TrainConfig]:
@@ -56,6 +57,7 @@ def _take_vae(first: Path, avatar: Path) -> None:
 
 
 def main() -> None:
+    set_xla_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("capture", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder for avatars, renders and reports; kept")
