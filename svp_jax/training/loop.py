@@ -195,7 +195,8 @@ def _train(
         for step in range(start, settings.steps):
             done = step + 1
             last = done == settings.steps
-            logged = last or done % LOG_EVERY == 0 or done % settings.save_every == 0
+            due = last or done % settings.save_every == 0
+            logged = due or done % LOG_EVERY == 0
             state, scalars = run.step_fn(state, frozen, coming, run.numbers(step), measured=logged)
             losses.append(scalars["loss"])
             now = done, scalars, batch.get(FRAMES, ())
@@ -209,12 +210,12 @@ def _train(
             before = now
             progress.update()
             stopping = not last and (stop.requested if stop else hosts.asked_to_stop())
-            saves = last or stopping or done % settings.save_every == 0
+            saves = due or stopping
             previews = last or done % settings.preview_every == 0
             values = {}
-            if logged or saves or previews:
+            if logged or stopping or previews:
                 _check_finite(run, *now, state, checkpoints)
-            if logged or saves:
+            if logged or stopping:
                 values = _values(run, scalars, losses, clock, step)
                 progress.set_postfix_str(f"loss {values['loss']:.4f}")
                 losses = []
