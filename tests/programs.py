@@ -1,10 +1,11 @@
 """Programs that tests start in processes of their own, on so many virtual devices."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,23 @@ def start(program: ModuleType, *arguments: object, devices: int = 1, before: Seq
     }
     command = [*before, sys.executable, program.__file__, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def killed_at_the_end() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Gives `start`; what it has started and still runs when the block ends is killed."""
+    started = []
+
+    def start_one(*arguments: object, **options: object) -> subprocess.Popen:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    try:
+        yield start_one
+    finally:
+        for program in started:
+            program.kill()
+            program.wait()
 
 
 def finish(*programs: subprocess.Popen, seconds: float = 600) -> list[tuple[str, str]]:

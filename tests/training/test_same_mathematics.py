@@ -23,16 +23,8 @@ def one(base_folder, capture_folder, tmp_path_factory):
 @pytest.fixture
 def start():
     """Starts the program on so many devices; what still runs at the end is killed."""
-    started = []
-
-    def start(devices: int, *arguments: object) -> subprocess.Popen:
-        started.append(programs.start(training_run, *arguments, devices=devices))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.kill()
-        program.wait()
+    with programs.killed_at_the_end() as start:
+        yield lambda devices, *arguments: start(training_run, *arguments, devices=devices)
 
 
 def traces(*started: subprocess.Popen) -> list[dict]:

@@ -16,16 +16,8 @@ STEPS = 300
 @pytest.fixture
 def start():
     """Starts the toy run in a folder; what still runs at the end is killed."""
-    started = []
-
-    def start(folder: Path) -> subprocess.Popen:
-        started.append(programs.start(toy_run, folder, STEPS))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.kill()
-        program.wait()
+    with programs.killed_at_the_end() as start:
+        yield lambda folder: start(toy_run, folder, STEPS)
 
 
 def last_step(folder: Path) -> int:
