@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from svp_jax.errors import Stopped, UserError
+from svp_jax.errors import OUT_OF_MEMORY, Stopped, UserError
 
 
 def _path(name: str) -> object:
@@ -311,7 +311,7 @@ def main() -> None:
         _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     except RuntimeError as error:
         # XLA has one class for all that fails while it runs.
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if OUT_OF_MEMORY not in str(error):
             raise
         _fail("the device is out of memory; train with --accumulation or --remat full, render with a lower --chunk")
     except Stopped as stop:

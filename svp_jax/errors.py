@@ -5,6 +5,9 @@ import math
 import signal
 from collections.abc import Collection
 
+# In the message of every error of XLA's that says so.
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
 
 class UserError(ValueError):
     """Bad input from outside: a file, a folder, a flag or a config key.

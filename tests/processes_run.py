@@ -6,6 +6,7 @@ Prints one line of JSON: what was trained, how many devices there were, and afte
 """
 
 import json
+import signal
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ from toy_run import OPTIMIZER, squared_error
 
 from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts, loop
+from svp_jax.training.fit import fit
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
 
@@ -41,6 +43,8 @@ def refuse() -> None:
 
 
 def main(folder: str, steps: str, seconds: str, coordinator=None, processes=None, process=None) -> None:
+    # As in a terminal, whatever started the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hosts.connect(coordinator, processes and int(processes), process and int(process))
     if not hosts.is_first():
         warnings.simplefilter("error")
@@ -58,7 +62,7 @@ def main(folder: str, steps: str, seconds: str, coordinator=None, processes=None
         # A stage before, so that counts of steps begin anew.
         for name in ("first", "second"):
             arguments = {"line": line}, ((r"line/.*", 1.0),), squared_error, Samples(float(seconds)), folder / name
-            line = loop.fit(name, *arguments, settings, Devices.of("pmap"), NoPreview(folder))["line"]
+            line = fit(name, *arguments, settings, Devices.of("pmap"), NoPreview(folder))["line"]
         found["trained"] = [*map(float, jnp.ravel(line.kernel[...])), float(line.bias[0])]
     except Stopped as stop:
         found |= {"stopped": str(stop), "signal": stop.signal}

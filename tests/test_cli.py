@@ -13,7 +13,7 @@ import pytest
 from factories import make_avatar, make_base, make_capture
 from safetensors.numpy import load_file, save_file
 
-from svp_jax import __main__, cli, xla_flags
+from svp_jax import cli
 from svp_jax.manifest import read_manifest, sha256_folder, write_manifest
 from svp_jax.training.config import TrainConfig
 
@@ -97,38 +97,6 @@ def test_help_of_each_names_its_defaults(svp, command, words):
     assert all(word in text for word in words), text
     # A command's own functions know the default where the flag has none.
     assert command in ("prepare", "render") or "default: None" not in text
-
-
-def test_it_starts_itself_once_more_to_keep_its_memory(monkeypatch):
-    calls = []
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(sys, "orig_argv", ["python3", "-X", "utf8", "/bin/svp", "--help"])
-    monkeypatch.setattr(os, "execv", lambda *call: calls.append(call))
-    monkeypatch.setattr(__main__, "run", lambda: calls.append("run"))
-    monkeypatch.setattr(__main__, "set_xla_flags", lambda: None)
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    __main__.main()
-    assert calls[0] == (sys.executable, [sys.executable, "-X", "utf8", "/bin/svp", "--help"])
-    # What the first process has set is what ends it, and what a user has set stays.
-    for tunables in (os.environ["GLIBC_TUNABLES"], "glibc.malloc.perturb=1"):
-        calls.clear()
-        monkeypatch.setenv("GLIBC_TUNABLES", tunables)
-        __main__.main()
-        assert calls == ["run"] and os.environ["GLIBC_TUNABLES"] == tunables
-
-
-def test_convolutions_are_kept_from_ynnpack_where_xla_knows_the_flag(monkeypatch):
-    monkeypatch.setattr(xla_flags, "version", lambda package: "0.10.2")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
-    xla_flags.set_xla_flags()
-    flag = "--xla_cpu_experimental_ynn_fusion_type"
-    assert os.environ["XLA_FLAGS"] == f"--xla_a=1 {flag}=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-    # What a user has said stays, and so does everything where the flag would end the process.
-    for flags, release in ((f"{flag}=LIBRARY_FUSION_TYPE_DOT", "0.10.2"), ("--xla_a=1", "0.11.0")):
-        monkeypatch.setattr(xla_flags, "version", lambda package, release=release: release)
-        monkeypatch.setenv("XLA_FLAGS", flags)
-        xla_flags.set_xla_flags()
-        assert os.environ["XLA_FLAGS"] == flags
 
 
 def test_as_a_module():

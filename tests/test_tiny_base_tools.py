@@ -16,7 +16,7 @@ import tiny_base_vae  # noqa: F401
 from tiny_base_settings import Sheets, rows_of, run_settings
 
 from svp_jax.capture.images import read_png, write_png
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.step.devices import Devices
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 
 from svp_jax.errors import Stopped
 from svp_jax.training import loop
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.step.optimizer import OptimizerSettings

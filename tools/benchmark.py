@@ -13,7 +13,7 @@ Prints times, ratios and memory. `model`, `train` and `convert` need the [dev] e
 import argparse
 from pathlib import Path
 
-from svp_jax.xla_flags import set_xla_flags
+from svp_jax.process import set_up_process
 
 
 def main() -> None:
@@ -29,7 +29,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.size and options.size % 64:
         parser.error(f"--size is {options.size}, allowed are multiples of 64")
-    set_xla_flags()
     # Imported once the flags are set, and only what a benchmark needs.
     if options.what == "raster":
         from benchmarks.raster import benchmark_rasterizer
@@ -56,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    set_up_process()
     main()

@@ -28,6 +28,7 @@ from svp_jax.face.morphable.multi_pie import INNER, points_of
 from svp_jax.face.morphable.tracked import landmark_embedding
 from svp_jax.face.tracking import LANDMARKER
 from svp_jax.model_files import look_up_model
+from svp_jax.process import set_up_process
 
 # Of the Multi-PIE points: middles of upper and lower inner lip; of the lids, right eye and left eye.
 _LIPS = ((62, 66),)
@@ -111,4 +112,5 @@ def _pose_error(truth: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    set_up_process()
     main()

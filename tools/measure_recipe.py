@@ -1,6 +1,6 @@
 """Measures what the choices of the recipe are worth: one avatar for each, scored on the capture's held-out frames.
 
-    python tools/measure_recipe.py CAPTURE --work DIR [--config PATH] [--only NAME ...]
+    python tools/measure_recipe.py CAPTURE --work DIR [--config PATH] [--shorter N] [--only NAME ...]
 
 Trains with the config as it is and with one choice at a time turned over, renders the held-out frames and evaluates
 them; prints one row each. All variants share the VAE of the first. What DIR has already is not made again, so that a
@@ -19,23 +19,24 @@ from svp_jax.demo import CONFIG
 from svp_jax.face.tracking import find_landmarks
 from svp_jax.manifest import UNFINISHED, partial_folder, read_manifest
 from svp_jax.metrics.evaluate import evaluate
+from svp_jax.process import set_up_process
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
 from svp_jax.training.config import TrainConfig, load_config
 from svp_jax.training.train import train
 from svp_jax.training.watching.following import landmark_scores
 from svp_jax.weights.avatar import STAGES
-from svp_jax.xla_flags import set_xla_flags
 
 
 def variants(config: TrainConfig) -> dict[str, TrainConfig]:
-    """The config, and what it becomes with one choice turned over."""
+    """The config, what it becomes with one choice turned over, and with another seed: how far chance alone goes."""
     return {
         "as it is": config,
         "min-SNR": dataclasses.replace(config, min_snr_gamma=0.0 if config.min_snr_gamma else 5.0),
         "moving average": dataclasses.replace(config, ema_decay=0.0 if config.ema_decay else 0.999),
         "prompt dropout": dataclasses.replace(config, prompt_dropout=0.0 if config.prompt_dropout else 0.05),
         "accumulation": _with_accumulation(config),
+        "another seed": dataclasses.replace(config, seed=config.seed + 1),
     }
 
 
@@ -43,8 +44,14 @@ def _with_accumulation(config: TrainConfig) -> TrainConfig:
     """As many images in half as many steps of twice the batch, so that it takes as long."""
     if config.accumulation > 1:
         raise SystemExit("the config accumulates already; give one without")
-    half = {name: dataclasses.replace(getattr(config, name), steps=getattr(config, name).steps // 2) for name in STAGES}
-    return dataclasses.replace(config, accumulation=2, batch_size=2 * config.batch_size, **half)
+    return dataclasses.replace(_shorter(config, 2), accumulation=2, batch_size=2 * config.batch_size)
+
+
+def _shorter(config: TrainConfig, times: int) -> TrainConfig:
+    """With so many times fewer steps in both stages."""
+    stages = {name: getattr(config, name) for name in STAGES}
+    fewer = {name: dataclasses.replace(stage, steps=stage.steps // times) for name, stage in stages.items()}
+    return dataclasses.replace(config, **fewer)
 
 
 def _take_vae(first: Path, avatar: Path) -> None:
@@ -57,16 +64,16 @@ def _take_vae(first: Path, avatar: Path) -> None:
 
 
 def main() -> None:
-    set_xla_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("capture", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder for avatars, renders and reports; kept")
     parser.add_argument("--config", type=Path, help="default: the demo's settings")
     parser.add_argument("--base", default="tiny")
+    parser.add_argument("--shorter", type=int, default=1, help="train so many times fewer steps in both stages")
     parser.add_argument("--only", nargs="+", help="names of variants, as the table has them")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    config = load_config(options.config) if options.config else CONFIG
+    config = _shorter(load_config(options.config) if options.config else CONFIG, options.shorter)
     if prompt := read_manifest(options.capture, "capture").get("prompt"):
         config = dataclasses.replace(config, prompt=prompt)
     print("choice turned over     PSNR    SSIM  face PSNR  landmarks (% of the eyes' distance)")
@@ -111,4 +118,5 @@ def _landmark_distance(folder: Path, capture: Path) -> float:
 
 
 if __name__ == "__main__":
+    set_up_process()
     main()

@@ -19,6 +19,7 @@ from svp_jax.capture.images import read_png
 from svp_jax.face.control.script import read_script
 from svp_jax.face.tracking import face_tracker
 from svp_jax.manifest import read_manifest
+from svp_jax.process import set_up_process
 
 CHANNELS = {"jawOpen": ("jawOpen",), "blink": ("eyeBlinkLeft", "eyeBlinkRight")}
 
@@ -71,4 +72,5 @@ def _channels(scores: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    set_up_process()
     main()

@@ -22,7 +22,7 @@ from svp_jax.models.vae import to_uint8
 from svp_jax.training.data.batches import batch_indices
 from svp_jax.training.data.copies import make_moves, move, turn_normals
 from svp_jax.training.data.latents import cached_latents
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.stage import noised_latents
 from svp_jax.training.step.devices import Devices
 from svp_jax.weights.folder import load_model, save_model

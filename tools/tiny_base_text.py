@@ -31,7 +31,7 @@ from svp_jax.capture.synthetic.looks import (
     SKIN,
 )
 from svp_jax.training.data.batches import batch_indices
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.step.devices import Devices
 from svp_jax.weights.folder import load_model, save_model
 

@@ -12,7 +12,7 @@ from svp_jax.capture.images import write_sheet
 from svp_jax.face.labels import colorize, feature_mask
 from svp_jax.models.codec import decode_images, encode_images
 from svp_jax.training.data.batches import batch_indices
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.vae_pass import vae_loss
 from svp_jax.weights.folder import load_model, save_model

@@ -23,6 +23,7 @@ from tiny_base_unet import train_unet
 from tiny_base_vae import train_vae
 
 from svp_jax.manifest import write_json
+from svp_jax.process import set_up_process
 from svp_jax.weights.base import TINY_BASE
 from svp_jax.weights.folder import load_model, save_model
 
@@ -45,6 +46,7 @@ def export(work: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    set_up_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", choices=("data", "vae", "text", "unet", "control", "export"))

@@ -1,18 +1,14 @@
-"""The training loop: batches in, steps on all devices, log, previews, checkpoints, resume."""
+"""The training loop: batches in, steps on all devices, log, previews, checkpoints."""
 
 import contextlib
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from svp_jax.errors import Stopped, UserError
@@ -21,115 +17,25 @@ from svp_jax.training.data import loader
 from svp_jax.training.saving.checkpoints import Checkpoints
 from svp_jax.training.saving.stop import stop_on_signals
 from svp_jax.training.settings import RunSettings
-from svp_jax.training.step.devices import Devices, check_batch
-from svp_jax.training.step.gradients import LossOf, Numbers
-from svp_jax.training.step.memory import MemoryNeed, check_memory, need
-from svp_jax.training.step.optimizer import ema_decay_at, make_optimizer
-from svp_jax.training.step.packing import Packing
-from svp_jax.training.step.train_step import TrainState, TrainStep, first_state, make_train_step, state_shapes
-from svp_jax.training.step.trainable import Flat, Rules, assemble, divide, flatten, table
+from svp_jax.training.step.devices import Devices
+from svp_jax.training.step.gradients import Numbers
+from svp_jax.training.step.memory import advice_when_out_of_memory, check_memory, need, remedies
+from svp_jax.training.step.optimizer import ema_decay_at
+from svp_jax.training.step.train_step import TrainState, TrainStep
+from svp_jax.training.step.trainable import Flat
 from svp_jax.training.watching.clock import Clock
 from svp_jax.training.watching.diagnose import not_finite_message
 from svp_jax.training.watching.log import TrainingLog
 from svp_jax.training.watching.memory_use import peak_memory
 
 LOG_EVERY = 10
-# Of a batch: the frames of the capture that its rows show, to be named where something is wrong with it.
+# Of a batch: the captures and frames that its rows show, to be named where something is wrong with it.
 FRAMES = "frame"
-
-
-class Preview(Protocol):
-    """Looks at the models while they are trained."""
-
-    def __call__(self, step: int, models: dict[str, nnx.Module]) -> Mapping[str, float]:
-        """Writes a picture after `step` finished steps; returns scores for the log."""
-        ...
-
-    def path(self, step: int) -> Path:
-        """Where that picture is."""
-        ...
-
-
-def fit(
-    name: str,
-    models: Mapping[str, nnx.Module],
-    rules: Rules,
-    loss_of: LossOf,
-    samples: loader.Samples,
-    folder: Path,
-    settings: RunSettings,
-    devices: Devices,
-    preview: Preview | None,
-) -> dict[str, nnx.Module]:
-    """Trains `models` and returns them, or their moving average; goes on from the newest checkpoint in `folder`.
-
-    With several processes all make the same call; process 0 writes, and only its result counts.
-
-    Args:
-        name: of this run, in the progress bar and in messages.
-        models: by name; `rules` speak of "name/path/of/parameter".
-        loss_of: see `svp_jax.training.step.gradients`.
-        folder: holds `log.jsonl`, `tensorboard/` and `checkpoints/`.
-        preview: called at step 0, every `preview_every` and at the end, by process 0; None looks at nothing.
-
-    Raises:
-        UserError: the batch does not divide over the devices, they have too little memory, the checkpoints do not fit
-            or are all damaged, or the loss is not finite (the last good state is saved).
-        Stopped: a signal asked to stop; the state is saved.
-    """
-    check_batch(settings.batch_size, devices.count, settings.accumulation)
-    if hosts.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-    structures, flat = flatten(models)
-    trained, frozen, multipliers = divide(flat, rules)
-    _say(f"{name}: what is trained\n{table(flat, rules)}")
-    packing = Packing.of(trained)
-    trained = packing.pack(trained)
-    optimizer = make_optimizer(
-        settings.optimizer.clip_norm,
-        settings.optimizer.weight_decay,
-        tuple(multipliers.items()),
-        packing,
-        settings.optimizer.state,
-    )
-    step_fn = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices, settings.remat)
-    run = _Run(name, samples, folder, settings, devices, step_fn)
-    shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
-    exact, frozen = frozen, stored(frozen, settings.precision)
-    # Before anything is placed: activations are known only when the step is compiled.
-    check_memory(name, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices), devices, settings)
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        start, state = checkpoints.restore(shapes, run.about) or (0, None)
-        if start:
-            _say(f"{name}: goes on from step {start}")
-        else:
-            state = first_state(trained, optimizer, settings.ema_decay > 0, devices)
-        frozen = devices.place(frozen)
-
-        def usable(state: TrainState, rest: Flat) -> dict[str, nnx.Module]:
-            return assemble(structures, {**rest, **packing.unpack(devices.on_one(state.ema or state.trained))})
-
-        def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
-            if preview is None:
-                return {}
-            # All processes take part where parameters are shared out.
-            shown, scores = usable(state, devices.on_one(frozen)), {}
-            if log is not None:
-                try:
-                    scores = preview(done, shown)
-                    log.picture(done, "preview", preview.path(done))
-                except UserError as error:
-                    # A full disk, most likely: no reason to stop training.
-                    warnings.warn(f"{name}: the preview of step {done} is left out: {error}", stacklevel=2)
-            hosts.wait_for_all("preview")
-            return scores
-
-        # Not the frozen parameters as they were rounded for training: those as they came.
-        return usable(_train(run, start, state, frozen, checkpoints, look), exact)
+NO_FRAMES = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """What stays the same from step to step."""
 
     name: str
@@ -155,8 +61,8 @@ class _Run:
         )
 
 
-def _train(
-    run: _Run,
+def train_steps(
+    run: Run,
     start: int,
     state: TrainState,
     frozen: Flat,
@@ -181,7 +87,10 @@ def _train(
             program = run.step_fn.compile(state, frozen, coming[0], run.numbers(start), len(coming))
             hosts.wait_for_all("compiled")
             found = need(state, state.trained, frozen, program, run.devices)
-            _say(check_memory(run.name, found, run.devices, settings))
+            say(check_memory(run.name, found, run.devices, settings))
+            stack.enter_context(
+                advice_when_out_of_memory(f"{run.name} needs {found}; {remedies(found, run.devices, settings)}")
+            )
         if start == 0:
             _write(log, 0, look(log, 0, state))
         # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once. With
@@ -199,7 +108,7 @@ def _train(
             logged = due or done % LOG_EVERY == 0
             state, scalars = run.step_fn(state, frozen, coming, run.numbers(step), measured=logged)
             losses.append(scalars["loss"])
-            now = done, scalars, batch.get(FRAMES, ())
+            now = done, scalars, batch.get(FRAMES, NO_FRAMES)
             if not last:
                 with clock.waiting():
                     batch = next(batches)
@@ -238,15 +147,8 @@ def _train(
     return state
 
 
-def stored(frozen: Flat, precision: str) -> Flat:
-    """Frozen parameters as they are kept: kernels in what they are computed in, the small rest as it is."""
-    if precision == "float32":
-        return frozen
-    return {name: np.asarray(x).astype(jnp.bfloat16) if x.ndim > 1 else x for name, x in frozen.items()}
-
-
 def _check_finite(
-    run: _Run, done: int, scalars: dict, frames: Sequence[int], state: TrainState, checkpoints: Checkpoints
+    run: Run, done: int, scalars: dict, frames: np.ndarray, state: TrainState, checkpoints: Checkpoints
 ) -> None:
     """Raises UserError, and saves the last good state, where step number `done` was not finite."""
     if scalars["finite"]:
@@ -273,7 +175,7 @@ def _check_finite(
     )
 
 
-def _values(run: _Run, scalars: dict, losses: list, clock: Clock, step: int) -> dict[str, float]:
+def _values(run: Run, scalars: dict, losses: list, clock: Clock, step: int) -> dict[str, float]:
     """What is logged after step number `step`, counted from 0."""
     # The last two where they were measured: not where a signal stops the run at any step.
     shown = ("loss", "gradient_norm", "update_norm", "parameter_norm")
@@ -293,7 +195,7 @@ def _write(log: TrainingLog | None, done: int, values: Mapping[str, float]) -> N
         log.write(done, values)
 
 
-def _progress(run: _Run, start: int) -> tqdm:
+def _progress(run: Run, start: int) -> tqdm:
     return tqdm(
         total=run.settings.steps,
         initial=start,
@@ -305,6 +207,6 @@ def _progress(run: _Run, start: int) -> tqdm:
     )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     if hosts.is_first():
         print(text, file=sys.stderr)

@@ -50,7 +50,7 @@ class StageSamples:
             "std": std,
             "condition": self.views.condition(self.stage, chosen, self.window, rngs if self.degrade else None),
             "text": np.select([empty[:, None, None], copied[:, None, None]], [self.no_text, self.copy_text], self.text),
-            "frame": self.views.frames[chosen],
+            "frame": self.views.shown(chosen),
         }
 
 

@@ -16,7 +16,7 @@ from svp_jax.training.data.held_out import scored_frames
 from svp_jax.training.data.latents import Latents, cached_latents
 from svp_jax.training.data.views import COPY_PROMPT, Views
 from svp_jax.training.first_controlnet import first_controlnet
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.stage import StageSamples, stage_loss
 from svp_jax.training.step.devices import Devices

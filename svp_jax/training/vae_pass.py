@@ -46,7 +46,7 @@ class VAESamples:
         return {
             "image": np.where((chosen < count)[:, None, None, None], parsing, frames),
             "features": feature_mask(decode(parsing)),
-            "frame": self.views.frames[chosen % count],
+            "frame": self.views.shown(chosen % count),
         }
 
 

@@ -20,7 +20,7 @@ from svp_jax.training import hosts
 from svp_jax.training.config import TrainConfig
 from svp_jax.training.data.held_out import PREVIEW_FRAMES, held_out, held_out_split, spread
 from svp_jax.training.data.views import Views
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.step.optimizer import OptimizerSettings

@@ -78,7 +78,7 @@ def test_a_batch_is_a_function_of_its_number(capture, latents, stage):
     first = samples(4, ALL)
     samples(5, ALL)
     shapes = {"mean": (6, 8, 8, 4), "std": (6, 8, 8, 4), "condition": (6, 64, 64, 9), "text": (6, 77, 16)}
-    shapes["frame"] = (6,)
+    shapes["frame"] = (6, 2)
     assert {name: array.shape for name, array in first.items()} == shapes
     for name, array in again(4, ALL).items():
         np.testing.assert_array_equal(array, first[name])

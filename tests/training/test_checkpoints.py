@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import checkpoint_programs
@@ -53,9 +54,11 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def program(name, folder, *arguments, **options):
-    """A running `checkpoint_programs`."""
-    return programs.start(checkpoint_programs, name, folder, *arguments, **options)
+@pytest.fixture
+def program():
+    """Starts one of `checkpoint_programs`; what still runs at the end is killed."""
+    with programs.killed_at_the_end() as start:
+        yield partial(start, checkpoint_programs)
 
 
 def test_what_is_saved_comes_back_though_its_buffers_were_donated(one, tmp_path):
@@ -77,14 +80,14 @@ def test_what_is_saved_comes_back_though_its_buffers_were_donated(one, tmp_path)
     check_state(next_state(restored), 6, one)
 
 
-def test_other_numbers_of_devices_and_sharded_or_not(tmp_path):
+def test_other_numbers_of_devices_and_sharded_or_not(program, tmp_path):
     """Replicated on 4, 1 and 2, sharded over 4 and 2, and replicated on 4 again."""
     running = program("devices", tmp_path, devices=4)
     out, errors = running.communicate()
     assert out.split() == ["restored", "15"], errors
 
 
-def test_two_processes_write_and_read_one_checkpoint(tmp_path):
+def test_two_processes_write_and_read_one_checkpoint(program, tmp_path):
     port = programs.free_port()
     running = [program("process", tmp_path, port, number, devices=2) for number in "01"]
     for process in running:
@@ -220,7 +223,7 @@ def test_a_file_that_cannot_be_written(one, folder):
     check_state(Checkpoints(folder).restore(like(one), ABOUT)[1], 4, one)
 
 
-def test_a_full_disk(tmp_path):
+def test_a_full_disk(program, tmp_path):
     """A real one, of 3 MB, where there may be such."""
     mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=3m none "$0" && exec "$@"']
     if shutil.which("unshare") is None or subprocess.run([*mount, tmp_path, "true"], capture_output=True).returncode:
@@ -308,7 +311,7 @@ def test_leftovers_are_removed_and_nothing_else(one, folder):
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment(one, tmp_path, kills):
+def test_killed_at_any_moment(program, one, tmp_path, kills):
     rng = np.random.default_rng()
     folder, seed = tmp_path / "checkpoints", int(rng.integers(1 << 32))
     rng = np.random.default_rng(seed)

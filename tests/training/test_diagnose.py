@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from svp_jax.training.watching.diagnose import not_finite_message, worst
@@ -33,7 +35,7 @@ def message(**changes) -> str:
         "run": "details",
         "step": 8,
         "loss": 0.25,
-        "frames": [19, 3, 7, 3],
+        "frames": np.array([[0, 19], [0, 3], [0, 7], [0, 3]]),
         "parameters": {"unet/a/kernel": 12.34, "controlnet/b/bias": 1.0},
         "gradients": {"unet/a/kernel": 0.5, "controlnet/b/bias": INF, "controlnet/c/bias": NAN},
         "saved": (4, Path("avatar.partial/work/details/checkpoints")),
@@ -47,7 +49,7 @@ def message(**changes) -> str:
 def test_the_message_says_where_what_and_what_to_do():
     assert message() == (
         "details: the gradient is not finite at step 8 (loss 0.25, learning rate 0.001, float32); "
-        "the batch has the capture's frames 3, 7, 19; "
+        "the batch has frames 3, 7, 19 of capture 1; "
         "the largest parameter is unet/a/kernel (12.3); "
         "2 of 3 gradients are not finite, the first is controlnet/b/bias (inf); "
         "the state after step 4 is kept in avatar.partial/work/details/checkpoints; "
@@ -64,9 +66,22 @@ def test_the_message_says_where_what_and_what_to_do():
         ({"dtype": "bfloat16"}, "or compute in float32 instead of bfloat16"),
         ({"parameters": {"a": NAN, "b": 1.0}}, "1 of 2 parameters are not finite, the first is a (nan)"),
         ({"parameters": {"a": NAN}}, "the step before this one broke the parameters"),
-        ({"frames": range(20)}, "frames 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more;"),
+        (
+            {"frames": np.stack([np.zeros(20, int), np.arange(20)], axis=1)},
+            "frames 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 of capture 1 and 4 more;",
+        ),
+        (
+            {"frames": np.array([[1, 4], [0, 9], [1, 2]])},
+            "the batch has frames 9 of capture 1 and frames 2, 4 of capture 2;",
+        ),
     ],
 )
 def test_each_case(changes, said):
     text = message(**changes)
     assert said in text and "\n" not in text
+
+
+def test_each_process_names_its_own_frames(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert "process 1's part of the batch has frames 3, 7, 19 of capture 1" in message()

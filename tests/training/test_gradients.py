@@ -8,7 +8,7 @@ from flax import nnx
 
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training.loop import stored
+from svp_jax.training.fit import stored
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.step.gradients import Gradients, Numbers

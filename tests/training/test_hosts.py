@@ -177,13 +177,24 @@ def test_a_process_0_that_is_not_there(initialized, monkeypatch):
         hosts.connect(**FLAGS)
 
 
-def start(folder: Path, devices: int, *arguments, seconds: float = 0.0, steps: int = 120) -> subprocess.Popen:
-    return programs.start(processes_run, folder, steps, seconds, *arguments, devices=devices)
+@pytest.fixture(scope="module")
+def start():
+    """Starts the program in a folder on so many devices; what still runs at the end is killed."""
+    with programs.killed_at_the_end() as start:
+        yield lambda folder, devices, *arguments, seconds=0.0: start(
+            processes_run, folder, 120, seconds, *arguments, devices=devices
+        )
 
 
-def start_two(folder: Path, **options) -> list[subprocess.Popen]:
-    address = f"localhost:{programs.free_port()}"
-    return [start(folder, 2, address, 2, number, **options) for number in range(2)]
+@pytest.fixture(scope="module")
+def start_two(start):
+    """Starts both processes."""
+
+    def both(folder: Path, **options) -> list[subprocess.Popen]:
+        address = f"localhost:{programs.free_port()}"
+        return [start(folder, 2, address, 2, number, **options) for number in range(2)]
+
+    return both
 
 
 def results(*started: subprocess.Popen) -> list[tuple[dict, str]]:
@@ -197,7 +208,7 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def untroubled(tmp_path_factory):
+def untroubled(start_two, tmp_path_factory):
     """Two processes from start to end: their folder, and what they trained."""
     folder = tmp_path_factory.mktemp("two")
     (first, said), (second, also_said) = results(*start_two(folder))
@@ -211,7 +222,7 @@ def untroubled(tmp_path_factory):
     return folder, first["trained"]
 
 
-def test_two_processes_train_as_one(untroubled, tmp_path):
+def test_two_processes_train_as_one(untroubled, start, tmp_path):
     two, trained = untroubled
     ((one, _),) = results(start(tmp_path, 4))
     np.testing.assert_allclose(one["trained"], trained, atol=1e-6)
@@ -224,8 +235,11 @@ def test_two_processes_train_as_one(untroubled, tmp_path):
         assert sorted(path.name for path in (two / name / "checkpoints").iterdir()) == ["100", "120"]
 
 
-@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_a_signal_to_one_stops_both_and_a_rerun_ends_bit_equal(untroubled, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [pytest.param(0, signal.SIGTERM, marks=pytest.mark.slow), (1, signal.SIGTERM), (0, signal.SIGINT)],
+)
+def test_a_signal_to_one_stops_both_and_a_rerun_ends_bit_equal(untroubled, start_two, tmp_path, number, sent):
     """In the second stage, where the steps are fewer than those counted before."""
     both = start_two(tmp_path, seconds=0.02)
     log = tmp_path / "second" / "log.jsonl"
@@ -233,7 +247,7 @@ def test_a_signal_to_one_stops_both_and_a_rerun_ends_bit_equal(untroubled, tmp_p
     while not (log.exists() and len(log.read_text().splitlines()) > 10):
         assert all(program.poll() is None for program in both) and time.monotonic() < deadline
         time.sleep(0.05)
-    both[number].send_signal(signal.SIGTERM)
+    both[number].send_signal(sent)
     (first, _), (second, _) = results(*both)
     assert first["stopped"] == second["stopped"] and first["signal"] == signal.SIGTERM
     step = max(int(path.name) for path in (tmp_path / "second" / "checkpoints").iterdir())

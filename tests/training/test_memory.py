@@ -10,7 +10,7 @@ from toy_run import SETTINGS
 from svp_jax.errors import UserError
 from svp_jax.training.step import memory
 from svp_jax.training.step.devices import Devices
-from svp_jax.training.step.memory import GIB, MemoryNeed, check_memory, need
+from svp_jax.training.step.memory import GIB, MemoryNeed, advice_when_out_of_memory, check_memory, need
 
 NEED = MemoryNeed(state=12 * GIB, frozen=2 * GIB, gradients=4 * GIB, activations=16 * GIB)
 
@@ -83,6 +83,17 @@ def test_no_advice_to_do_what_is_done(monkeypatch):
     assert str(caught.value).endswith(
         "too much; trainable: locked; a smaller --size of the capture; or a device with more memory"
     )
+
+
+def test_what_a_device_says_when_it_is_out_of_memory():
+    advice = "a smaller batch"
+    with (
+        pytest.raises(UserError, match=r"^the device is out of memory: a smaller batch$"),
+        advice_when_out_of_memory(advice),
+    ):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"), advice_when_out_of_memory(advice):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
 
 def test_the_cpu_has_the_memory_of_the_machine():

@@ -11,7 +11,7 @@ from flax import nnx
 from svp_jax.diffusion import TrainingSchedule
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training.loop import fit
+from svp_jax.training.fit import fit
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.stage import noised_latents, stage_loss
 from svp_jax.training.step.devices import Devices

@@ -1,5 +1,6 @@
 """How much memory a run needs on each device, what the devices have, and what to do where that is too little."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from svp_jax.errors import UserError
+from svp_jax.errors import OUT_OF_MEMORY, UserError
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
 
@@ -80,11 +81,29 @@ def check_memory(name: str, found: MemoryNeed, devices: Devices, settings: RunSe
     line = f"{name}: memory on each of {devices.count} x {device.device_kind}: {found} of {_gib(room)}"
     if found.total <= room:
         return line
-    raise UserError(f"{line}: too much; {'; '.join(_remedies(found, room, devices, settings))}")
+    raise UserError(f"{line}: too much; {remedies(found, devices, settings)}")
+
+
+@contextlib.contextmanager
+def advice_when_out_of_memory(what_helps: str) -> Iterator[None]:
+    """Turns JAX's error that a device is out of memory into a UserError that says what helps.
+
+    Estimates leave out what they cannot know: pieces of free memory that are too small, and other programs.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if OUT_OF_MEMORY not in str(error):
+            raise
+        raise UserError(f"the device is out of memory: {what_helps}") from None
+
+
+def remedies(found: MemoryNeed, devices: Devices, settings: RunSettings) -> str:
+    """Settings that make a run smaller, those first that cost least; what they leave is an estimate."""
+    return "; ".join(_remedies(found, available(devices.mesh.local_devices[0]), devices, settings))
 
 
 def _remedies(found: MemoryNeed, room: int, devices: Devices, settings: RunSettings) -> Iterator[str]:
-    """Settings that make a run smaller, those first that cost least; what they leave is an estimate."""
     accumulation = settings.accumulation
     rows = settings.batch_size // devices.count // accumulation
     activations = max(found.activations, 0)
