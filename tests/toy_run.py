@@ -55,12 +55,12 @@ def slowly(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
     return samples(step, rows)
 
 
-def main(folder: str, steps: str) -> None:
+def main(folder: str, steps: str, loader_processes: str = "0") -> None:
     """A run that is nearly always saving; prints "finished" and its parameters, exact to the bit."""
     loop.LOG_EVERY = 1
     line = run(
         Path(folder), samples=slowly, steps=int(steps), save_every=2, preview_every=50, ema_decay=0.99,
-        accumulation=2,
+        accumulation=2, loader_processes=int(loader_processes),
     )["line"]  # fmt: skip
     print("finished", np.asarray(line.kernel[...]).tobytes().hex(), np.asarray(line.bias[...]).tobytes().hex())
 

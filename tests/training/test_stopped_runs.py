@@ -17,7 +17,7 @@ STEPS = 300
 def start():
     """Starts the toy run in a folder; what still runs at the end is killed."""
     with programs.killed_at_the_end() as start:
-        yield lambda folder: start(toy_run, folder, STEPS)
+        yield lambda folder, loader_processes=0: start(toy_run, folder, STEPS, loader_processes)
 
 
 def last_step(folder: Path) -> int:
@@ -37,20 +37,20 @@ def result(program: subprocess.Popen) -> str:
     return line
 
 
-def killed_at_random(start, tmp_path: Path, kills: int) -> None:
+def killed_at_random(start, tmp_path: Path, kills: int, loader_processes: int = 0) -> None:
     whole = result(start(tmp_path / "whole"))
     assert whole.startswith("finished")
     # Another seed each time: the moments differ anyway.
     moments = random.Random()
     before = 0
     for _ in range(kills):
-        program = start(tmp_path / "killed")
+        program = start(tmp_path / "killed", loader_processes)
         wait_for_steps(program, tmp_path / "killed", before)
         time.sleep(moments.uniform(0, 1.5 * STEPS * 0.01 / kills))
         program.kill()
         program.communicate()
         before = min(last_step(tmp_path / "killed"), STEPS - 20)
-    assert result(start(tmp_path / "killed")) == whole
+    assert result(start(tmp_path / "killed", loader_processes)) == whole
 
 
 def test_killed_at_random(start, tmp_path):
@@ -60,6 +60,11 @@ def test_killed_at_random(start, tmp_path):
 @pytest.mark.slow
 def test_killed_at_random_twenty_times(start, tmp_path):
     killed_at_random(start, tmp_path, 20)
+
+
+@pytest.mark.slow
+def test_killed_at_random_twenty_times_with_processes_that_make_batches(start, tmp_path):
+    killed_at_random(start, tmp_path, 20, loader_processes=2)
 
 
 def test_a_signal_to_stop_loses_nothing(start, tmp_path):

@@ -80,7 +80,8 @@ def make_optimizer(
     Args:
         multipliers: (name, multiplier) of every parameter.
         state: "float32", "bfloat16" or "factored", which is Adafactor's second moment (Shazeer and Stern,
-            arXiv 1804.04235) below a first moment in bfloat16.
+            arXiv 1804.04235) below a first moment in bfloat16; packed parameters count as one tensor where it limits
+            an update's root mean square.
     """
     rates = packing.rates(dict(multipliers))
 
