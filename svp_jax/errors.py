@@ -1,11 +1,11 @@
-"""What ends a command early with one line: bad input (exit 2), and a signal that asked it to stop."""
+"""What ends a command early with one line: bad input or too little memory (exit 2), a signal that asked it to stop."""
 
 import difflib
 import math
 import signal
 from collections.abc import Collection
 
-# In the message of every error of XLA's that says so.
+# In every message of XLA that a device is out of memory.
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 

@@ -17,9 +17,10 @@ KNOWN_TO = "0.10."
 
 
 def set_up_process() -> None:
-    """Makes this process keep its memory, and gives XLA its flags; a program calls it before its first use of JAX.
+    """Makes this process keep its memory, and gives XLA its flags.
 
-    On Linux the program starts once more. What the user has said in `GLIBC_TUNABLES` and `XLA_FLAGS` stays.
+    For script files, first thing in their `if __name__ == "__main__":`, before any use of JAX: on Linux the script
+    starts once more. What the user has said in `GLIBC_TUNABLES` and `XLA_FLAGS` stays.
     """
     _keep_memory()
     _set_xla_flags()
@@ -33,6 +34,9 @@ def _keep_memory() -> None:
     """
     if sys.platform == "linux" and TUNABLES not in os.environ:
         os.environ[TUNABLES] = KEPT
+        # What is not written yet would be lost.
+        sys.stdout.flush()
+        sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

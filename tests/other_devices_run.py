@@ -6,6 +6,7 @@ Prints one line of JSON, of several runs: what they trained, and how many bytes 
 """
 
 import dataclasses
+import gc
 import json
 import math
 import sys
@@ -28,7 +29,7 @@ WIDTH = 256
 GENTLE = dataclasses.replace(OPTIMIZER, learning_rate=0.01)
 SETTINGS = RunSettings(steps=12, batch_size=8, seed=0, optimizer=GENTLE, save_every=4, preview_every=3)
 TARGET = np.random.default_rng(1).standard_normal((WIDTH, WIDTH)).astype(np.float32) / 16
-ALL = {
+SMALLER = {
     "ema_decay": 0.5,
     "accumulation": 2,
     # Only at the end: what is saved of an array that lies whole on several devices, each cuts out of it first.
@@ -38,8 +39,8 @@ ALL = {
 }
 
 
-class Killed(Exception):
-    """In place of SIGKILL."""
+class Interrupted(Exception):
+    """Ends a run in a preview."""
 
 
 class Network(nnx.Module):
@@ -65,16 +66,16 @@ def on(parallel: str, count: int) -> Devices:
     return Devices.of(parallel, jax.devices()[:count])
 
 
-def run(folder: Path, devices: Devices, killed_at: int | None = None, held: list | None = None, **changes) -> list:
-    """What it trained, or None where it is killed in the preview of step `killed_at`.
+def run(folder: Path, devices: Devices, ends_at: int | None = None, held: list | None = None, **changes) -> list | None:
+    """What it trained, or None where it is interrupted in the preview of step `ends_at`.
 
     Args:
         held: gets the bytes of all arrays on the last of the devices, at every preview.
     """
 
     def look(step: int, models: dict) -> None:
-        if step == killed_at:
-            raise Killed
+        if step == ends_at:
+            raise Interrupted
         if held is not None:
             # By their shardings: to look at their parts would make arrays of them.
             there = [x for x in jax.live_arrays() if devices.mesh.devices[-1] in x.sharding.device_set]
@@ -84,24 +85,27 @@ def run(folder: Path, devices: Devices, killed_at: int | None = None, held: list
     try:
         networks, rules, preview = {"network": Network()}, ((r".*", 1.0),), NoPreview(folder, look)
         trained = fit("network", networks, rules, loss, samples, folder, settings, devices, preview)
-    except Killed:
+    except Interrupted:
         return None
     return trained["network"].layer.kernel[...].ravel().tolist()
 
 
 def main(folder: Path) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
-    found = {"untroubled": run(folder / "untroubled", on("pmap", 1))}
-    # Each goes on from the checkpoint of the one before: of step 4, and of step 8.
-    run(folder / "moved", on("pmap", 4), killed_at=6)
-    run(folder / "moved", on("pmap", 1), killed_at=9)
-    found["moved"] = run(folder / "moved", on("fsdp", 2))
-    run(folder / "shared", on("fsdp", 4), killed_at=6)
-    found["from shared"] = run(folder / "shared", on("pmap", 2))
+    found = {}
+    # First of all, as arrays of earlier runs might still be there.
     held = {"pmap": [], "fsdp": []}
     for parallel, of_one in held.items():
-        found[parallel] = run(folder / parallel, on(parallel, 4), held=of_one, **ALL)
-    found["alone"] = run(folder / "alone", on("pmap", 1), **ALL)
+        gc.collect()
+        found[parallel] = run(folder / parallel, on(parallel, 4), held=of_one, **SMALLER)
+    found["untroubled"] = run(folder / "untroubled", on("pmap", 1))
+    # Each goes on from the checkpoint of the one before: of step 4, and of step 8.
+    run(folder / "moved", on("pmap", 4), ends_at=6)
+    run(folder / "moved", on("pmap", 1), ends_at=9)
+    found["moved"] = run(folder / "moved", on("fsdp", 2))
+    run(folder / "shared", on("fsdp", 4), ends_at=6)
+    found["from shared"] = run(folder / "shared", on("pmap", 2))
+    found["alone"] = run(folder / "alone", on("pmap", 1), **SMALLER)
     print(json.dumps({**found, "held": held}))
 
 

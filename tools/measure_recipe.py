@@ -2,13 +2,14 @@
 
     python tools/measure_recipe.py CAPTURE --work DIR [--config PATH] [--shorter N] [--only NAME ...]
 
-Trains with the config as it is and with one choice at a time turned over, renders the held-out frames and evaluates
-them; prints one row each. All variants share the VAE of the first. What DIR has already is not made again, so that a
-run that was interrupted goes on.
+Trains with the config as it is, with one choice at a time turned over, and with another seed; renders the held-out
+frames and evaluates them; prints one row each. With --shorter both stages have N times fewer steps. All variants share
+the VAE of the first. What DIR has already is not made again, so that a run that was interrupted goes on.
 """
 
 import argparse
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of variants, as the table has them")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.shorter < 1:
+        parser.error(f"--shorter is {options.shorter}, allowed are 1 or more")
     config = _shorter(load_config(options.config) if options.config else CONFIG, options.shorter)
     if prompt := read_manifest(options.capture, "capture").get("prompt"):
         config = dataclasses.replace(config, prompt=prompt)
@@ -87,6 +90,8 @@ def main() -> None:
             if first is not None and not partial_folder(avatar).exists():
                 _take_vae(first, avatar)
             train(options.capture, options.base, avatar, changed)
+        elif read_manifest(avatar, "avatar")["config"] != json.loads(json.dumps(dataclasses.asdict(changed))):
+            raise SystemExit(f"{avatar} was trained with other settings; give another --work")
         first = first or avatar
         if not (folder / "render").exists():
             render(avatar, options.capture, folder / "render", RenderOptions())

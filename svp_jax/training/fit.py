@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from svp_jax.errors import UserError
 from svp_jax.training import hosts
 from svp_jax.training.data.loader import Samples
-from svp_jax.training.loop import Run, say, train_steps
+from svp_jax.training.loop import Run, train_steps
 from svp_jax.training.saving.checkpoints import Checkpoints
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices, check_batch
 from svp_jax.training.step.gradients import LossOf
-from svp_jax.training.step.memory import MemoryNeed, advice_when_out_of_memory, check_memory
+from svp_jax.training.step.memory import MemoryNeed, check_memory, explain_out_of_memory, remedies
 from svp_jax.training.step.optimizer import make_optimizer
 from svp_jax.training.step.packing import Packing
 from svp_jax.training.step.train_step import TrainState, first_state, make_train_step, state_shapes
-from svp_jax.training.step.trainable import Flat, Rules, assemble, divide, flatten, table
+from svp_jax.training.step.trainable import Flat, Rules, assemble, divide, flatten, rounded, table
 from svp_jax.training.watching.log import TrainingLog
 
 
@@ -70,7 +68,7 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
     structures, flat = flatten(models)
     trained, frozen, multipliers = divide(flat, rules)
-    say(f"{name}: what is trained\n{table(flat, rules)}")
+    hosts.say(f"{name}: what is trained\n{table(flat, rules)}")
     packing = Packing.of(trained)
     trained = packing.pack(trained)
     optimizer = make_optimizer(
@@ -83,13 +81,17 @@ def fit(
     step_fn = make_train_step(loss_of, tuple(structures.items()), packing, optimizer, devices, settings.remat)
     run = Run(name, samples, folder, settings, devices, step_fn)
     shapes = state_shapes(trained, optimizer, settings.ema_decay > 0, devices)
-    exact, frozen = frozen, stored(frozen, settings.precision)
+    exact, frozen = frozen, rounded(frozen, settings.precision)
     # Before anything is placed: activations are known only when the step is compiled.
-    check_memory(name, MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices), devices, settings)
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+    least = MemoryNeed.before_steps(shapes, shapes.trained, frozen, devices)
+    check_memory(name, least, devices, settings)
+    with (
+        explain_out_of_memory(f"{name} needs more than {least}; {remedies(least, devices, settings)}"),
+        contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints,
+    ):
         start, state = checkpoints.restore(shapes, run.about) or (0, None)
         if start:
-            say(f"{name}: goes on from step {start}")
+            hosts.say(f"{name}: goes on from step {start}")
         else:
             state = first_state(trained, optimizer, settings.ema_decay > 0, devices)
         frozen = devices.place(frozen)
@@ -100,25 +102,19 @@ def fit(
         def look(log: TrainingLog | None, done: int, state: TrainState) -> Mapping[str, float]:
             if preview is None:
                 return {}
-            # All processes take part where parameters are shared out.
-            shown, scores = usable(state, devices.on_one(frozen)), {}
-            if log is not None:
-                try:
-                    with advice_when_out_of_memory("beside what is trained too little is left"):
+            scores = {}
+            try:
+                with explain_out_of_memory("what is trained leaves too little; training goes on"):
+                    # All processes take part where parameters are shared out.
+                    shown = usable(state, devices.on_one(frozen))
+                    if log is not None:
                         scores = preview(done, shown)
-                    log.picture(done, "preview", preview.path(done))
-                except UserError as error:
-                    # A full disk or device: no reason to stop training.
-                    warnings.warn(f"{name}: the preview of step {done} is left out: {error}", stacklevel=2)
+                        log.picture(done, "preview", preview.path(done))
+            except UserError as error:
+                # A full disk or device: no reason to stop training.
+                warnings.warn(f"{name}: the preview of step {done} is left out: {error}", stacklevel=2)
             hosts.wait_for_all("preview")
             return scores
 
         # Not the frozen parameters as they were rounded for training: those as they came.
         return usable(train_steps(run, start, state, frozen, checkpoints, look), exact)
-
-
-def stored(frozen: Flat, precision: str) -> Flat:
-    """Frozen parameters as they are kept: kernels in what they are computed in, the small rest as it is."""
-    if precision == "float32":
-        return frozen
-    return {name: np.asarray(x).astype(jnp.bfloat16) if x.ndim > 1 else x for name, x in frozen.items()}

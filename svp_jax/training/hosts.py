@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,18 +83,16 @@ def connect(
             f"the {processes} processes do not find each other at {coordinator}: {str(error).splitlines()[0][:200]}; "
             "start all of them, each with a number of its own, and check that every machine reaches this address"
         ) from None
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stop_all)
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         found = ", ".join(str(counts[number]) for number in range(processes))
         raise UserError(f"the processes have {found} devices; all must have as many (CUDA_VISIBLE_DEVICES)")
 
 
-def _stop_all(number: int, frame) -> None:
-    """Ctrl-C: the first is a SIGTERM, of which JAX tells the other processes; the next ends this one."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.kill(os.getpid(), signal.SIGTERM)
+def say(text: str) -> None:
+    """Prints it on stderr in the first process."""
+    if is_first():
+        print(text, file=sys.stderr)
 
 
 def is_first() -> bool:
@@ -141,6 +140,26 @@ def asked_to_stop() -> bool:
     """Whether any process was asked to stop; called after every step, all get the same answer at the same step."""
     # JAX handles the signal and agrees on a coming number. Those of steps begin anew in every stage.
     return multihost_utils.reached_preemption_sync_point(next(_steps))
+
+
+@contextlib.contextmanager
+def interrupt_stops_all() -> Iterator[None]:
+    """While the block lasts, Ctrl-C counts as a SIGTERM, of which JAX tells the other processes; the next as usual."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame) -> None:
+        signal.signal(signal.SIGINT, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # As in the background of a script, where Ctrl-C is not meant.
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

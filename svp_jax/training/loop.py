@@ -14,12 +14,13 @@ from tqdm import tqdm
 from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts
 from svp_jax.training.data import loader
+from svp_jax.training.data.loader import ORIGIN
 from svp_jax.training.saving.checkpoints import Checkpoints
 from svp_jax.training.saving.stop import stop_on_signals
 from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.step.gradients import Numbers
-from svp_jax.training.step.memory import advice_when_out_of_memory, check_memory, need, remedies
+from svp_jax.training.step.memory import check_memory, explain_out_of_memory, need, remedies
 from svp_jax.training.step.optimizer import ema_decay_at
 from svp_jax.training.step.train_step import TrainState, TrainStep
 from svp_jax.training.step.trainable import Flat
@@ -29,9 +30,6 @@ from svp_jax.training.watching.log import TrainingLog
 from svp_jax.training.watching.memory_use import peak_memory
 
 LOG_EVERY = 10
-# Of a batch: the captures and frames that its rows show, to be named where something is wrong with it.
-FRAMES = "frame"
-NO_FRAMES = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,19 @@ def train_steps(
     checkpoints: Checkpoints,
     look: Callable[[TrainingLog | None, int, TrainState], Mapping[str, float]],
 ) -> TrainState:
-    """The state after all steps; see `fit`."""
+    """The state after all steps.
+
+    Args:
+        start: steps that `state`, which is given away, has behind it.
+        frozen: what is not trained, on the run's devices.
+        look: called after `start` 0, every `preview_every` and the last step with the log (of the first process, else
+            None), the finished steps and the state; in all processes, as parameters may be shared out over them.
+            What it returns is logged.
+
+    Raises:
+        UserError: too little memory, or a loss or gradient that is not finite (the last good state is saved).
+        Stopped: a signal asked to stop; the state is saved.
+    """
     settings = run.settings
     rows = run.devices.rows(settings.batch_size, settings.accumulation)
     with contextlib.ExitStack() as stack:
@@ -77,7 +87,7 @@ def train_steps(
 
         def parts_of(batch: dict) -> list[dict]:
             arrays = {"row": rows.reshape(-1).astype(np.uint32), **batch}
-            arrays = {key: x.reshape(*rows.shape, *x.shape[1:]) for key, x in arrays.items() if key != FRAMES}
+            arrays = {key: x.reshape(*rows.shape, *x.shape[1:]) for key, x in arrays.items() if key != ORIGIN}
             return [run.devices.place_rows({key: x[n] for key, x in arrays.items()}) for n in range(len(rows))]
 
         log = stack.enter_context(TrainingLog(run.folder, start)) if hosts.is_first() else None
@@ -87,16 +97,18 @@ def train_steps(
             program = run.step_fn.compile(state, frozen, coming[0], run.numbers(start), len(coming))
             hosts.wait_for_all("compiled")
             found = need(state, state.trained, frozen, program, run.devices)
-            say(check_memory(run.name, found, run.devices, settings))
+            hosts.say(check_memory(run.name, found, run.devices, settings))
             stack.enter_context(
-                advice_when_out_of_memory(f"{run.name} needs {found}; {remedies(found, run.devices, settings)}")
+                explain_out_of_memory(f"{run.name} needs {found}; {remedies(found, run.devices, settings)}")
             )
         if start == 0:
             _write(log, 0, look(log, 0, state))
         # Only now: while it compiles nothing would look at the flag, and a signal may end the process at once. With
         # several processes JAX handles SIGTERM from their start to their end.
         stop = None
-        if jax.process_count() == 1:
+        if jax.process_count() > 1:
+            stack.enter_context(hosts.interrupt_stops_all())
+        else:
             stop = stack.enter_context(stop_on_signals())
             stack.enter_context(stop.heeded())
         progress = stack.enter_context(_progress(run, start))
@@ -108,7 +120,7 @@ def train_steps(
             logged = due or done % LOG_EVERY == 0
             state, scalars = run.step_fn(state, frozen, coming, run.numbers(step), measured=logged)
             losses.append(scalars["loss"])
-            now = done, scalars, batch.get(FRAMES, NO_FRAMES)
+            now = done, scalars, batch.get(ORIGIN)
             if not last:
                 with clock.waiting():
                     batch = next(batches)
@@ -148,7 +160,7 @@ def train_steps(
 
 
 def _check_finite(
-    run: Run, done: int, scalars: dict, frames: np.ndarray, state: TrainState, checkpoints: Checkpoints
+    run: Run, done: int, scalars: dict, origins: np.ndarray | None, state: TrainState, checkpoints: Checkpoints
 ) -> None:
     """Raises UserError, and saves the last good state, where step number `done` was not finite."""
     if scalars["finite"]:
@@ -165,7 +177,8 @@ def _check_finite(
             run.name,
             done,
             float(scalars["loss"]),
-            frames,
+            _whose(),
+            origins,
             {name: float(np.linalg.norm(np.asarray(x))) for name, x in parameters.items()},
             dict(zip(packing.names, np.asarray(scalars["gradient_norms"]).tolist(), strict=True)),
             None if saved is None else (saved, run.folder / "checkpoints"),
@@ -173,6 +186,11 @@ def _check_finite(
             run.settings.precision,
         )
     )
+
+
+def _whose() -> str:
+    """Of whom a batch is that this process has rows of."""
+    return "the batch" if jax.process_count() == 1 else f"process {jax.process_index()}'s part of the batch"
 
 
 def _values(run: Run, scalars: dict, losses: list, clock: Clock, step: int) -> dict[str, float]:
@@ -205,8 +223,3 @@ def _progress(run: Run, start: int) -> tqdm:
         mininterval=2.0,
         disable=not hosts.is_first(),
     )
-
-
-def say(text: str) -> None:
-    if hosts.is_first():
-        print(text, file=sys.stderr)

@@ -12,6 +12,7 @@ from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlled
 from svp_jax.training.data.batches import batch_indices, sample_rng
 from svp_jax.training.data.latents import Latents
+from svp_jax.training.data.loader import ORIGIN
 from svp_jax.training.data.views import Views
 from svp_jax.training.step.gradients import LossOf
 
@@ -39,7 +40,7 @@ class StageSamples:
 
     def __call__(self, step: int, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
         """Of b rows in 0 .. batch_size - 1: mean, std [b, h, w, c], condition uint8 [b, S, S, C], text [b, T, D], and
-        the frame of the capture [b]."""
+        `ORIGIN`."""
         chosen = batch_indices(self.seed, step, len(self.views), self.batch_size)[rows]
         rngs = [sample_rng(self.seed, step, int(row)) for row in np.arange(self.batch_size)[rows]]
         empty = np.array([rng.random() < self.prompt_dropout for rng in rngs])
@@ -50,7 +51,7 @@ class StageSamples:
             "std": std,
             "condition": self.views.condition(self.stage, chosen, self.window, rngs if self.degrade else None),
             "text": np.select([empty[:, None, None], copied[:, None, None]], [self.no_text, self.copy_text], self.text),
-            "frame": self.views.shown(chosen),
+            ORIGIN: self.views.origins(chosen),
         }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from svp_jax.face.labels import decode, feature_mask
 from svp_jax.models.vae import to_model
 from svp_jax.training.data.batches import batch_indices
+from svp_jax.training.data.loader import ORIGIN
 from svp_jax.training.data.views import Views
 
 # Latents are a means here, not a distribution to sample from: just enough to keep them bounded. The weight is
@@ -38,7 +39,7 @@ class VAESamples:
     seed: int
 
     def __call__(self, step: int, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
-        """image: uint8 [b, S, S, 3]; features: bool [b, S, S]; of b rows in 0 .. batch_size - 1."""
+        """Of b rows in 0 .. batch_size - 1: image uint8 [b, S, S, 3], features bool [b, S, S], and `ORIGIN`."""
         count = len(self.views)
         chosen = batch_indices(self.seed, step, 2 * count, self.batch_size)[rows]
         parsing = self.views.targets("outlines", chosen % count)
@@ -46,7 +47,7 @@ class VAESamples:
         return {
             "image": np.where((chosen < count)[:, None, None, None], parsing, frames),
             "features": feature_mask(decode(parsing)),
-            "frame": self.views.shown(chosen % count),
+            ORIGIN: self.views.origins(chosen % count),
         }
 
 

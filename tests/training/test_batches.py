@@ -12,6 +12,7 @@ from svp_jax.face.labels import LABEL_INDEX, colorize
 from svp_jax.training.config import Copies
 from svp_jax.training.data.batches import batch_indices, sample_rng
 from svp_jax.training.data.latents import Latents
+from svp_jax.training.data.loader import ORIGIN
 from svp_jax.training.data.views import training_views
 from svp_jax.training.stage import StageSamples
 from svp_jax.training.vae_pass import VAESamples
@@ -78,7 +79,7 @@ def test_a_batch_is_a_function_of_its_number(capture, latents, stage):
     first = samples(4, ALL)
     samples(5, ALL)
     shapes = {"mean": (6, 8, 8, 4), "std": (6, 8, 8, 4), "condition": (6, 64, 64, 9), "text": (6, 77, 16)}
-    shapes["frame"] = (6, 2)
+    shapes[ORIGIN] = (6, 2)
     assert {name: array.shape for name, array in first.items()} == shapes
     for name, array in again(4, ALL).items():
         np.testing.assert_array_equal(array, first[name])

@@ -1,5 +1,7 @@
 """What counts as training, and what of it as waiting."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from svp_jax.training.watching import clock
@@ -10,7 +12,7 @@ from svp_jax.training.watching.clock import Clock
 def passes(monkeypatch):
     """Lets seconds pass."""
     now = [100.0]
-    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def pass_(seconds: float) -> None:
         now[0] += seconds

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -35,7 +34,8 @@ def message(**changes) -> str:
         "run": "details",
         "step": 8,
         "loss": 0.25,
-        "frames": np.array([[0, 19], [0, 3], [0, 7], [0, 3]]),
+        "whose": "the batch",
+        "origins": np.array([[0, 19], [0, 3], [0, 7], [0, 3]]),
         "parameters": {"unet/a/kernel": 12.34, "controlnet/b/bias": 1.0},
         "gradients": {"unet/a/kernel": 0.5, "controlnet/b/bias": INF, "controlnet/c/bias": NAN},
         "saved": (4, Path("avatar.partial/work/details/checkpoints")),
@@ -67,21 +67,17 @@ def test_the_message_says_where_what_and_what_to_do():
         ({"parameters": {"a": NAN, "b": 1.0}}, "1 of 2 parameters are not finite, the first is a (nan)"),
         ({"parameters": {"a": NAN}}, "the step before this one broke the parameters"),
         (
-            {"frames": np.stack([np.zeros(20, int), np.arange(20)], axis=1)},
-            "frames 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 of capture 1 and 4 more;",
+            {"origins": np.stack([np.zeros(20, int), np.arange(20)], axis=1)},
+            "frames 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more of capture 1;",
         ),
         (
-            {"frames": np.array([[1, 4], [0, 9], [1, 2]])},
+            {"origins": np.array([[1, 4], [0, 9], [1, 2]])},
             "the batch has frames 9 of capture 1 and frames 2, 4 of capture 2;",
         ),
+        ({"whose": "process 1's part of the batch"}, "; process 1's part of the batch has frames 3, 7, 19 of"),
+        ({"origins": None}, "float32); the largest parameter"),
     ],
 )
 def test_each_case(changes, said):
     text = message(**changes)
     assert said in text and "\n" not in text
-
-
-def test_each_process_names_its_own_frames(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    assert "process 1's part of the batch has frames 3, 7, 19 of capture 1" in message()

@@ -8,12 +8,11 @@ from flax import nnx
 
 from svp_jax.diffusion.schedule import SchedulerConfig
 from svp_jax.models.controlnet import controlnet_from_unet
-from svp_jax.training.fit import stored
 from svp_jax.training.stage import stage_loss
 from svp_jax.training.step.devices import Devices
 from svp_jax.training.step.gradients import Gradients, Numbers
 from svp_jax.training.step.packing import Packing
-from svp_jax.training.step.trainable import divide, flatten, stage_rules
+from svp_jax.training.step.trainable import divide, flatten, rounded, stage_rules
 from svp_jax.weights.folder import load_model
 
 ROWS = 4
@@ -38,7 +37,7 @@ def gradients(base_folder, precision: str, remat: str) -> tuple[float, np.ndarra
     }
     loss, found = Gradients(loss_of, structures, packing, devices, remat)(
         devices.place(packing.pack(trained)),
-        devices.place(stored(frozen, precision)),
+        devices.place(rounded(frozen, precision)),
         [devices.place_rows({name: x[None] for name, x in batch.items()})],
         Numbers(np.uint32(0), np.uint32(0), np.float32(0), np.float32(0)),
     )

@@ -177,6 +177,25 @@ def test_a_process_0_that_is_not_there(initialized, monkeypatch):
         hosts.connect(**FLAGS)
 
 
+def test_ctrl_c_is_a_sigterm_and_the_next_one_ends_the_process(monkeypatch):
+    sent = []
+    monkeypatch.setattr(hosts.os, "kill", lambda process, number: sent.append(number))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), hosts.interrupt_stops_all():
+            signal.raise_signal(signal.SIGINT)
+            assert sent == [signal.SIGTERM]
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        # In the background of a script it stays ignored.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with hosts.interrupt_stops_all():
+            signal.raise_signal(signal.SIGINT)
+        assert sent == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def start():
     """Starts the program in a folder on so many devices; what still runs at the end is killed."""

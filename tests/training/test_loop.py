@@ -4,12 +4,15 @@ import dataclasses
 import json
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 from toy_run import OPTIMIZER, run, samples, squared_error
 
 from svp_jax.errors import UserError
+from svp_jax.training.data.loader import ORIGIN
+from svp_jax.training.step.train_step import TrainStep
 
 
 def log(folder) -> list[dict]:
@@ -120,11 +123,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
     """Noticed before the broken parameters are saved, though no log is due."""
 
     def poisoned(step, rows):
-        batch = samples(step, rows)
+        batch = {**samples(step, rows), ORIGIN: np.stack([rows % 2, step + rows], axis=1)}
         return {**batch, "y": batch["y"] * np.nan} if step == bad_step else batch
 
     message = (
-        rf"toy: the loss is not finite at step {bad_step + 1} .*line/bias.*the state after step {bad_step} is kept"
+        rf"toy: the loss is not finite at step {bad_step + 1} .*the batch has frames {bad_step}, {bad_step + 2} of "
+        rf"capture 1 and frames {bad_step + 1}, {bad_step + 3} of capture 2.*line/bias.*"
+        rf"the state after step {bad_step} is kept"
     )
     with pytest.raises(UserError, match=message):
         run(tmp_path, samples=poisoned)
@@ -132,6 +137,25 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
     # From there it goes on as if nothing had been, and comes to where an untroubled run does.
     mended, whole = run(tmp_path)["line"], run(tmp_path / "whole")["line"]
     np.testing.assert_array_equal(mended.kernel[...], whole.kernel[...])
+
+
+def out_of_memory(*_, **__) -> None:
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+
+def test_a_preview_without_memory_is_left_out(tmp_path):
+    with pytest.warns(UserWarning, match=r"toy: the preview of step 12 is left out: the device is out of memory"):
+        whole = run(tmp_path, preview=out_of_memory)["line"]
+    np.testing.assert_array_equal(whole.kernel[...], run(tmp_path / "whole")["line"].kernel[...])
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("__call__", r"toy needs \d+ MiB \(state"), ("compile", r"toy needs more than \d+ MiB")]
+)
+def test_a_step_without_memory_says_what_helps(tmp_path, monkeypatch, method, words):
+    monkeypatch.setattr(TrainStep, method, out_of_memory)
+    with pytest.raises(UserError, match=f"^the device is out of memory: {words}.*start anew with precision: bfloat16"):
+        run(tmp_path)
 
 
 def test_a_batch_must_divide(tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from toy_run import SETTINGS
 
 from svp_jax.errors import UserError
+from svp_jax.training.run import HOW
 from svp_jax.training.step import memory
 from svp_jax.training.step.devices import Devices
-from svp_jax.training.step.memory import GIB, MemoryNeed, advice_when_out_of_memory, check_memory, need
+from svp_jax.training.step.memory import GIB, MemoryNeed, check_memory, explain_out_of_memory, need, remedies
 
 NEED = MemoryNeed(state=12 * GIB, frozen=2 * GIB, gradients=4 * GIB, activations=16 * GIB)
 
@@ -61,6 +62,16 @@ def test_what_does_not_fit_is_refused_with_advice(monkeypatch):
     assert "fsdp" not in message and "\n" not in message
 
 
+def test_a_run_that_has_begun_can_follow_the_first_advice(monkeypatch):
+    """What is named before "or start anew" is what may change when a run goes on."""
+    monkeypatch.setattr(memory, "available", lambda device: 24 * GIB)
+    settings = dataclasses.replace(SETTINGS, batch_size=8)
+    going_on, anew = remedies(NEED, Devices.of("pmap"), settings).split("; or start anew with ")
+    keys = {part.split(":")[0] for part in going_on.removeprefix("go on with ").split("; ") if ":" in part}
+    assert keys == {"accumulation", "remat"} and {f"config.{key}" for key in keys} <= HOW
+    assert "precision: bfloat16" in anew
+
+
 def test_before_the_steps_nothing_is_said_of_activations(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 10 * GIB)
     with pytest.raises(UserError) as caught:
@@ -70,7 +81,7 @@ def test_before_the_steps_nothing_is_said_of_activations(monkeypatch):
 
 def test_the_vae_pass_has_settings_of_its_own(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 10 * GIB)
-    with pytest.raises(UserError, match=r"too much; a lower vae\.batch_size, or vae\.trainable: none$"):
+    with pytest.raises(UserError, match=r"too much; start anew with a lower vae\.batch_size, or vae\.trainable: none"):
         check_memory("vae", NEED, Devices.of("pmap"), dataclasses.replace(SETTINGS, section="vae"))
 
 
@@ -81,7 +92,8 @@ def test_no_advice_to_do_what_is_done(monkeypatch):
     with pytest.raises(UserError) as caught:
         check_memory("details", NEED, Devices.of("pmap"), settings)
     assert str(caught.value).endswith(
-        "too much; trainable: locked; a smaller --size of the capture; or a device with more memory"
+        "too much; go on with a device with more memory; or start anew with trainable: locked; a smaller --size of the "
+        "capture"
     )
 
 
@@ -89,10 +101,10 @@ def test_what_a_device_says_when_it_is_out_of_memory():
     advice = "a smaller batch"
     with (
         pytest.raises(UserError, match=r"^the device is out of memory: a smaller batch$"),
-        advice_when_out_of_memory(advice),
+        explain_out_of_memory(advice),
     ):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
-    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"), advice_when_out_of_memory(advice):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"), explain_out_of_memory(advice):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
 

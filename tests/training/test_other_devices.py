@@ -12,7 +12,7 @@ import pytest
 def found(tmp_path_factory):
     with programs.killed_at_the_end() as start:
         ((line, said),) = programs.finish(start(other_devices_run, tmp_path_factory.mktemp("runs"), devices=4))
-    # The other two were killed once and twice before.
+    # The other two were interrupted once and twice before.
     assert said.count("goes on from step 4") == 2 and said.count("goes on from step 8") == 1
     return json.loads(line)
 
@@ -22,7 +22,8 @@ def test_from_four_devices_to_one_to_two_and_to_the_other_mode(found):
     np.testing.assert_allclose(found["moved"], found["untroubled"], atol=1e-5)
     np.testing.assert_allclose(found["from shared"], found["untroubled"], atol=1e-5)
     # It has come somewhere: a rate of 0.01 for 12 steps.
-    assert np.std(np.subtract(found["untroubled"], found["alone"])) > 1e-3
+    first = other_devices_run.Network().layer.kernel[...].ravel()
+    assert np.std(np.subtract(found["untroubled"], first)) > 1e-2
 
 
 def test_fsdp_with_a_moving_average_moments_in_bfloat16_parts_of_a_batch_and_remat(found):

@@ -70,6 +70,9 @@ def test_views_of_several_captures_follow_each_other(capture, tmp_path, stage):
     np.testing.assert_array_equal(views.condition(stage, np.arange(count), 3), np.concatenate(conditions))
     last = np.array([2 * count - 1])
     np.testing.assert_array_equal(views.targets(stage, last), move(targets[1][-1:], views.moves[last]))
+    # Copies are of the same.
+    origins = [(n, frame) for n, each in enumerate((capture, other)) for frame in each.train_indices]
+    np.testing.assert_array_equal(views.origins(np.arange(2 * count)), np.tile(origins, (2, 1)))
     hashes = {training_views(captures, Copies(), 1).source_hash() for captures in ([capture, other], [other, capture])}
     assert len({*hashes, training_views([capture], Copies(), 1).source_hash()}) == 3
 

@@ -18,6 +18,10 @@ Samples = Callable[[int, np.ndarray], dict[str, np.ndarray]]
 """(step, rows int [b] of the global batch) -> arrays with leading axis b, functions of step and row alone. With
 processes it is pickled into each, so what is large in it should stay on disk."""
 
+# In what samples give: of each row the capture (from 0) and its frame, int [b, 2]. It stays on the host, to be named
+# where something is wrong with the batch; samples of other things leave it out.
+ORIGIN = "origin"
+
 # Of this process, where there are no others.
 THREADS = 2
 # Batches that are ready before they are asked for: of all threads together, and of each process.

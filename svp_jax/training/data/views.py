@@ -69,8 +69,8 @@ class Views:
             self.captures, self.sources[numbers], self.frames[numbers], self.moves[numbers], self.colours[numbers]
         )
 
-    def shown(self, numbers: np.ndarray) -> np.ndarray:
-        """Which capture and which of its frames the views `numbers` are of, int [n, 2]."""
+    def origins(self, numbers: np.ndarray) -> np.ndarray:
+        """Which capture (from 0) and which of its frames the views `numbers` are of, int [n, 2]."""
         return np.stack([self.sources[numbers], self.frames[numbers]], axis=1)
 
     def changed(self, numbers: np.ndarray) -> np.ndarray:

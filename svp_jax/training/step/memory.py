@@ -85,8 +85,8 @@ def check_memory(name: str, found: MemoryNeed, devices: Devices, settings: RunSe
 
 
 @contextlib.contextmanager
-def advice_when_out_of_memory(what_helps: str) -> Iterator[None]:
-    """Turns JAX's error that a device is out of memory into a UserError that says what helps.
+def explain_out_of_memory(explanation: str) -> Iterator[None]:
+    """Turns JAX's error that a device is out of memory into a UserError with an `explanation`.
 
     Estimates leave out what they cannot know: pieces of free memory that are too small, and other programs.
     """
@@ -95,37 +95,38 @@ def advice_when_out_of_memory(what_helps: str) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if OUT_OF_MEMORY not in str(error):
             raise
-        raise UserError(f"the device is out of memory: {what_helps}") from None
+        raise UserError(f"the device is out of memory: {explanation}") from None
 
 
 def remedies(found: MemoryNeed, devices: Devices, settings: RunSettings) -> str:
-    """Settings that make a run smaller, those first that cost least; what they leave is an estimate."""
-    return "; ".join(_remedies(found, available(devices.mesh.local_devices[0]), devices, settings))
-
-
-def _remedies(found: MemoryNeed, room: int, devices: Devices, settings: RunSettings) -> Iterator[str]:
-    accumulation = settings.accumulation
-    rows = settings.batch_size // devices.count // accumulation
+    """Settings that make a run smaller, with estimates of what they leave: those with which it can go on come first."""
+    room = available(devices.mesh.local_devices[0])
     activations = max(found.activations, 0)
+    rows = settings.batch_size // devices.count // settings.accumulation
+    going_on, anew = [], []
     if settings.section:
-        yield f"a lower {settings.section}.batch_size, or {settings.section}.trainable: none"
-        return
-    if settings.precision == "float32":
-        yield f"precision: bfloat16 (about {_gib(found.total - activations // 2 - found.frozen // 2)})"
+        return (
+            f"start anew with a lower {settings.section}.batch_size, or {settings.section}.trainable: none, or take a "
+            "device with more memory"
+        )
     if rows > 1 and activations:
         fitting = [n for n in range(2, rows + 1) if rows % n == 0]
         left = {n: found.total - activations + activations // n for n in fitting}
         best = next((n for n in fitting if left[n] <= room), fitting[-1])
-        yield f"accumulation: {accumulation * best} (about {_gib(left[best])})"
+        going_on.append(f"accumulation: {settings.accumulation * best} (about {_gib(left[best])})")
     if settings.remat != "full" and activations:
-        yield f"remat: {'light, or full' if settings.remat == 'none' else 'full'}"
-    if settings.optimizer.state == "float32":
-        # Half of both moments, which are as large as the parameters each.
-        yield f"optimizer_state: bfloat16 (about {_gib(found.total - found.gradients)})"
+        going_on.append(f"remat: {'light, or full' if settings.remat == 'none' else 'full'}")
     if devices.count > 1 and not devices.shared_out:
         spared = (found.state + found.frozen) * (devices.count - 1) // devices.count
-        yield f"parallel: fsdp (about {_gib(found.total - spared)})"
-    yield "trainable: locked; a smaller --size of the capture; or a device with more memory"
+        going_on.append(f"parallel: fsdp (about {_gib(found.total - spared)})")
+    going_on.append("a device with more memory")
+    if settings.precision == "float32":
+        anew.append(f"precision: bfloat16 (about {_gib(found.total - activations // 2 - found.frozen // 2)})")
+    if settings.optimizer.state == "float32":
+        # Half of both moments, which are as large as the parameters each.
+        anew.append(f"optimizer_state: bfloat16 (about {_gib(found.total - found.gradients)})")
+    anew.append("trainable: locked; a smaller --size of the capture")
+    return f"go on with {'; '.join(going_on)}; or start anew with {'; '.join(anew)}"
 
 
 def _gib(count: int) -> str:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Rules = Sequence[tuple[str, float | None]]
@@ -109,3 +111,11 @@ def table(flat: Flat, rules: Rules) -> str:
         rate = "frozen" if multiplier is None else f"lr x {multiplier:g}"
         rows.append(f"{pattern:<48} {rate:<10} {len(taken):5d} tensors {count / 1e6:9.2f} M")
     return "\n".join(rows)
+
+
+def rounded(frozen: Flat, precision: str) -> Flat:
+    """Frozen parameters as they are kept while others are trained: kernels in what they are computed in, "float32" or
+    "bfloat16"; the small rest as it is."""
+    if precision == "float32":
+        return frozen
+    return {name: np.asarray(x).astype(jnp.bfloat16) if x.ndim > 1 else x for name, x in frozen.items()}

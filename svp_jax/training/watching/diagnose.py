@@ -5,10 +5,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 
-# Named in the message; a batch may have many more.
+# Named in the message, of each capture; a batch may have many more.
 SHOWN_FRAMES = 16
 
 
@@ -26,7 +25,8 @@ def not_finite_message(
     run: str,
     step: int,
     loss: float,
-    frames: np.ndarray,
+    whose: str,
+    origins: np.ndarray | None,
     parameters: Mapping[str, float],
     gradients: Mapping[str, float],
     saved: tuple[int, Path] | None,
@@ -38,8 +38,8 @@ def not_finite_message(
     Args:
         run: its name, such as "details".
         step: number of the step that gave `loss`, counted from 1.
-        frames: int [n, 2], which capture (from 0) and which of its frames each row of the batch is of, where that is
-            known; with several processes those of this one.
+        whose: the batch that the origins are of, in words.
+        origins: int [n, 2], the capture (from 0) and the frame that each row is of; None where that is not known.
         parameters, gradients: the L2 norm (or the largest magnitude) of each tensor, by its name: the parameters that
             the step began with, and their gradients.
         saved: finished steps of the last good checkpoint and its folder, None before the first.
@@ -50,7 +50,7 @@ def not_finite_message(
     kept = "no checkpoint was saved yet" if saved is None else f"the state after step {saved[0]} is kept in {saved[1]}"
     sentences = [
         f"{run}: {what} is not finite at step {step} (loss {loss:g}, learning rate {learning_rate:g}, {dtype})",
-        *([f"{_whose()} has {_few(frames)}"] if len(frames) else []),
+        *([] if origins is None else [f"{whose} has {_frames(origins)}"]),
         _about("parameter", parameters),
         _about("gradient", gradients),
         kept,
@@ -59,21 +59,18 @@ def not_finite_message(
     return "; ".join(sentences)
 
 
-def _whose() -> str:
-    if jax.process_count() == 1:
-        return "the batch"
-    return f"process {jax.process_index()}'s part of the batch"
+def _frames(origins: np.ndarray) -> str:
+    """Frames are numbered as their files are, captures as they were given: the first is 1."""
+    each = sorted({(int(capture), int(frame)) for capture, frame in origins})
+    return " and ".join(
+        f"frames {_few([frame for _, frame in group])} of capture {capture + 1}"
+        for capture, group in itertools.groupby(each, key=lambda pair: pair[0])
+    )
 
 
-def _few(frames: np.ndarray) -> str:
-    """The frames of each capture, which are counted from 1 as on the command line."""
-    each = sorted({(int(capture), int(frame)) for capture, frame in frames})
-    rest = len(each) - SHOWN_FRAMES
-    parts = [
-        f"frames {', '.join(str(frame) for _, frame in group)} of capture {capture + 1}"
-        for capture, group in itertools.groupby(each[:SHOWN_FRAMES], key=lambda pair: pair[0])
-    ]
-    return " and ".join(parts) + (f" and {rest} more" if rest > 0 else "")
+def _few(numbers: list[int]) -> str:
+    rest = len(numbers) - SHOWN_FRAMES
+    return ", ".join(map(str, numbers[:SHOWN_FRAMES])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _about(kind: str, values: Mapping[str, float]) -> str:
