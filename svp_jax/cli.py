@@ -45,7 +45,7 @@ def train(
     remat: _optional(Literal["none", "light", "full"], "none|light|full", "the config's") = None,
     parallel: _optional(Literal["pmap", "fsdp"], "pmap|fsdp", "the config's") = None,
     device: _optional(Literal["any", "gpu", "cpu"], "any|gpu|cpu", "the config's") = None,
-    prompt: _optional(str, "TEXT", "the first capture's, else the config's") = None,
+    prompt: _optional(str, "TEXT", "the config's, else the first capture's") = None,
     seed: _optional(int, "INT", "the config's") = None,
     coordinator: _optional(str, "HOST:PORT", "what SLURM, Open MPI or Kubernetes tell") = None,
     processes: _optional(int, "INT", "as --coordinator") = None,
@@ -83,13 +83,10 @@ def train(
     if not is_first():
         # The first one says it.
         warnings.simplefilter("ignore", UserWarning)
-    from svp_jax.manifest import read_manifest
     from svp_jax.training.config import TrainConfig, load_config
     from svp_jax.training.train import train as run
 
     settings = load_config(config) if config else TrainConfig()
-    if prompt is None and captures:
-        prompt = read_manifest(captures[0], "capture").get("prompt")
     given = dict(
         save_every=save_every, batch_size=batch_size, accumulation=accumulation, precision=precision, remat=remat,
         parallel=parallel, device=device, prompt=prompt, seed=seed,

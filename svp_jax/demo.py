@@ -103,7 +103,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
 
     capture_folder = step("capture", lambda f: write_synthetic_capture(f, seed + 1, SECONDS, size=SIZE))
     capture = open_capture(capture_folder)
-    config = dataclasses.replace(CONFIG, prompt=capture.manifest["prompt"], seed=seed)
+    config = dataclasses.replace(CONFIG, seed=seed)
     avatar = step("avatar", lambda f: train(capture_folder, "tiny", f, config))
     scores = {}
     for name, changes in RENDERS.items():

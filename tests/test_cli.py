@@ -14,7 +14,7 @@ from factories import make_avatar, make_base, make_capture
 from safetensors.numpy import load_file, save_file
 
 from svp_jax import cli
-from svp_jax.manifest import read_manifest, sha256_folder, write_manifest
+from svp_jax.manifest import sha256_folder
 from svp_jax.training.config import TrainConfig
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -310,20 +310,14 @@ def test_train_takes_the_preset_and_the_flags_over_it(svp, training, capture_fol
     assert config == TrainConfig(seed=3, batch_size=2, outlines=stages[0], details=details)
 
 
-def test_the_prompt_is_the_flags_else_the_captures_else_the_presets(svp, training, capture_folder, tmp_path):
+def test_the_prompt_of_the_flag_goes_before_the_presets(svp, training, capture_folder, tmp_path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("prompt: she")
     command = ["train", capture_folder, "--base", "tiny", "--out", tmp_path / "out"]
-    svp(*command)
-    assert training.args[3].prompt == TrainConfig().prompt
-    svp(*command, "--prompt", "a man")
-    assert training.args[3].prompt == "a man"
-    told = make_capture(tmp_path / "told", 10)
-    write_manifest(told, "capture", read_manifest(told, "capture") | {"prompt": "she"})
-    svp("train", told, "--base", "tiny", "--out", tmp_path / "out")
-    assert training.args[3].prompt == "she"
-    svp("train", told, capture_folder, "--base", "tiny", "--out", tmp_path / "out")
-    assert training.args[0] == (told, capture_folder) and training.args[3].prompt == "she"
-    svp("train", told, "--base", "tiny", "--out", tmp_path / "out", "--prompt", "a man")
-    assert training.args[3].prompt == "a man"
+    config = ["--config", preset]
+    for flags, prompt in (([], ""), (config, "she"), ([*config, "--prompt", "a man"], "a man")):
+        svp(*command, *flags)
+        assert training.args[3].prompt == prompt
 
 
 def test_render_flags_are_the_options_fields(svp, monkeypatch, tmp_path):

@@ -80,8 +80,6 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     capture = open_capture(options.capture)
     config = _shorter(load_config(options.config) if options.config else CONFIG, options.shorter)
-    if prompt := capture.manifest.get("prompt"):
-        config = dataclasses.replace(config, prompt=prompt)
     columns = "choice turned over     PSNR    SSIM  face PSNR  landmarks (% of the eyes' distance)"
     synthetic = "synthetic" in capture.manifest
     print(columns + "  morph: PSNR  landmarks (px)" * synthetic)
@@ -95,7 +93,7 @@ def main() -> None:
             if first is not None and not partial_folder(avatar).exists():
                 _take_vae(first, avatar)
             train(options.capture, options.base, avatar, changed)
-        elif read_manifest(avatar, "avatar")["config"] != json.loads(json.dumps(dataclasses.asdict(changed))):
+        elif _without_prompt(read_manifest(avatar, "avatar")["config"]) != _without_prompt(dataclasses.asdict(changed)):
             raise SystemExit(f"{avatar} was trained with other settings; give another --work")
         first = first or avatar
         if not (folder / "render").exists():
@@ -112,6 +110,11 @@ def main() -> None:
             morph = score_morph(capture, folder / "morph", folder / "morph_sheet.png")
             row += f"{morph['psnr_to_named']:>38.2f}{morph['landmark_error']:>16.2f}"
         print(row, flush=True)
+
+
+def _without_prompt(config: dict) -> dict:
+    """As JSON has it, but for the prompt, which may come from the capture."""
+    return json.loads(json.dumps({key: value for key, value in config.items() if key != "prompt"}))
 
 
 def _landmark_distance(folder: Path, capture: Path) -> float:

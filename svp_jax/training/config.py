@@ -71,8 +71,9 @@ class TrainConfig:
     outlines: Stage = Stage()
     details: Stage = Stage()
     vae: VAEPass = VAEPass()
-    prompt: str = "a portrait of a person"
-    """The text of every training frame; a description of the person leaves the ControlNet less to learn."""
+    prompt: str = ""
+    """The text of every training frame; a description of the person leaves the ControlNet less to learn. Empty: that of
+    the first capture, else "a portrait of a person"."""
     prompt_dropout: float = 0.05
     """Share of samples trained with the empty prompt, which guidance above 1 needs (our choice)."""
     batch_size: int = 4

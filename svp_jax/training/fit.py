@@ -14,7 +14,7 @@ from svp_jax.training.data.loader import Samples
 from svp_jax.training.loop import Run, train_steps
 from svp_jax.training.saving.checkpoints import Checkpoints
 from svp_jax.training.settings import RunSettings
-from svp_jax.training.step.devices import Devices, check_batch
+from svp_jax.training.step.devices import Devices, check_batches
 from svp_jax.training.step.gradients import LossOf
 from svp_jax.training.step.memory import MemoryNeed, check_memory, explain_out_of_memory, remedies
 from svp_jax.training.step.optimizer import make_optimizer
@@ -63,7 +63,7 @@ def fit(
             or are all damaged, or the loss is not finite (the last good state is saved).
         Stopped: a signal asked to stop; the state is saved.
     """
-    check_batch(settings.batch_size, devices.count, settings.accumulation)
+    check_batches({"batch_size": (settings.batch_size, settings.accumulation)}, devices.count)
     if hosts.is_first():
         folder.mkdir(parents=True, exist_ok=True)
     structures, flat = flatten(models)

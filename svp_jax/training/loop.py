@@ -94,6 +94,7 @@ def train_steps(
         if start < settings.steps:
             batch = next(batches)
             coming = parts_of(batch)
+            hosts.say(f"{run.name}: compiling the step, which takes minutes where it is new")
             program = run.step_fn.compile(state, frozen, coming[0], run.numbers(start), len(coming))
             hosts.wait_for_all("compiled")
             found = need(state, state.trained, frozen, program, run.devices)

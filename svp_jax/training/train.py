@@ -28,10 +28,13 @@ from svp_jax.training.first_controlnet import check_fits, describe_controlnet, o
 from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
 from svp_jax.training.saving.stop import StopRequest, stop_on_signals
 from svp_jax.training.stage_run import is_trained, prompts, train_stage
-from svp_jax.training.step.devices import Devices, check_batch, find_devices
+from svp_jax.training.step.devices import Devices, check_batches, find_devices
 from svp_jax.training.vae_tuning import person_vae
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, base_name, encode_prompts, load_base
+
+# Where neither the config nor the capture describes the person.
+A_PERSON = "a portrait of a person"
 
 
 def train(
@@ -61,6 +64,7 @@ def train(
     force = force or joined is not None
     check_output(out, "avatar", force)
     captures = open_captures([captures] if isinstance(captures, str | Path) else captures)
+    config = dataclasses.replace(config, prompt=config.prompt or captures[0].manifest.get("prompt") or A_PERSON)
     devices = find_devices(config.device)
     with _beside_the_devices():
         opened = load_base(base, dtype=jnp.dtype(config.precision))
@@ -129,6 +133,11 @@ def _train_stages(
     names = [name for name in names if not hosts.as_first_says(is_trained(name, folder))]
     halves = _halves(config, devices) if len(names) == 2 else None
     if halves is None:
+        if len(names) == 2 and len(devices) > 1:
+            hosts.say(
+                "the stages are trained one after the other; both at once takes stages_at_once, pmap, one process, an "
+                "even number of devices and a batch_size that divides by half of them"
+            )
         for name in names:
             train_stage(name, views, base, vae, config, folder, Devices.of(config.parallel, devices))
         return
@@ -178,9 +187,10 @@ def _halves(config: TrainConfig, devices: Sequence[jax.Device]) -> tuple[Sequenc
 
 def _check_before_start(base: Base, config: TrainConfig, names: tuple[str, ...], device_count: int) -> None:
     """Raises UserError for settings that this base or machine refuses, before anything is written."""
-    check_batch(config.batch_size, device_count, config.accumulation)
+    batches = {"batch_size": (config.batch_size, config.accumulation)}
     if config.vae.trainable != "none":
-        check_batch(config.vae.batch_size, device_count, key="vae.batch_size")
+        batches["vae.batch_size"] = config.vae.batch_size, 1
+    check_batches(batches, device_count)
     if config.vae.trainable == "all":
         locked = [name for name in names if getattr(config, name).trainable == "locked"]
         if locked:

@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from svp_jax.errors import UserError
 from svp_jax.training.step import devices as module
-from svp_jax.training.step.devices import AXIS, Devices, check_batch, find_devices
+from svp_jax.training.step.devices import AXIS, Devices, check_batches, find_devices
 
 
 def of(count: int, shared_out: bool) -> Devices:
@@ -69,11 +69,12 @@ def test_placed_arrays_share_no_memory_with_their_originals(monkeypatch):
 
 
 def test_batches_that_do_not_divide():
-    check_batch(8, 4, 2)
+    check_batches({"batch_size": (8, 2), "vae.batch_size": (4, 1)}, 4)
     with pytest.raises(UserError, match=r"^config: batch_size is 6, but there are 4 devices; use a multiple of 4$"):
-        check_batch(6, 4)
-    with pytest.raises(UserError, match=r"4 devices x 2 accumulated parts; use a multiple of 8"):
-        check_batch(12, 4, 2)
+        check_batches({"batch_size": (6, 1)}, 4)
+    message = r"4 devices x 2 accumulated parts; use a multiple of 8; vae\.batch_size is 2, but there are 4 devices"
+    with pytest.raises(UserError, match=message):
+        check_batches({"batch_size": (12, 2), "vae.batch_size": (2, 1)}, 4)
 
 
 def test_a_kind_of_device_that_is_not_there():

@@ -108,3 +108,20 @@ def test_every_number_is_checked_for_being_finite():
         if field.type is int:
             with pytest.raises(UserError, match=field.name):
                 check(dataclasses.replace(config, **{field.name: -1}))
+
+
+def test_the_documents_table_has_every_key_and_its_default():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    rows = {line.split(" | ")[0]: line.split(" | ")[1] for line in text.splitlines() if line.startswith("| `")}
+
+    def check(settings, prefix):
+        for field in dataclasses.fields(settings):
+            value = getattr(settings, field.name)
+            if dataclasses.is_dataclass(value):
+                if field.name != "details":
+                    check(value, f"{field.name}.")
+                continue
+            shown = '""' if value == "" else str(value).lower() if isinstance(value, bool) else str(value)
+            assert rows[f"| `{prefix}{field.name}`"] == f"`{shown}`"
+
+    check(TrainConfig(), "")

@@ -11,7 +11,7 @@ from training_run import CONFIG
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
-from svp_jax.manifest import read_manifest
+from svp_jax.manifest import body_of, read_manifest, write_manifest
 from svp_jax.models.codec import encode_images
 from svp_jax.training import stage_run
 from svp_jax.training.config import Copies, Stage, VAEPass
@@ -100,6 +100,22 @@ def test_each_stage_gets_its_samples_and_settings(without_training, base_folder,
     assert manifest["labels"] == ["background", "face"]
     assert manifest["condition"]["outlines"]["window"] == 2
     assert inspect(out) == []
+
+
+def test_the_prompt_is_the_configs_else_the_first_captures(without_training, base_folder, capture_folder, tmp_path):
+    told = make_capture(tmp_path / "told", 10)
+    write_manifest(told, "capture", body_of(read_manifest(told, "capture")) | {"prompt": "she"})
+    for number, (captures, given, prompt) in enumerate(
+        [
+            ([capture_folder], "", "a portrait of a person"),
+            ([told, capture_folder], "", "she"),
+            ([capture_folder, told], "", "a portrait of a person"),
+            ([told], "a man", "a man"),
+        ]
+    ):
+        out = train(captures, str(base_folder), tmp_path / str(number), dataclasses.replace(SETTINGS, prompt=given))
+        manifest = read_manifest(out, "avatar")
+        assert manifest["prompt"] == manifest["config"]["prompt"] == prompt
 
 
 def test_dropped_prompts_are_empty_and_degraded_maps_are_those_of_details_alone(

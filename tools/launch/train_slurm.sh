@@ -3,8 +3,8 @@
 #
 #   CAPTURE=/scratch/me/capture BASE=/scratch/me/sd15 OUT=/scratch/me/avatar sbatch tools/launch/train_slurm.sh
 #
-# Flags of `svp train` after the script's name are passed on. CAPTURE, BASE, CONFIG and OUT must be the same folders on
-# all nodes. 120 s before the time limit SLURM asks all to stop: they save, and the job is put into the queue again
+# Flags of `svp train`, and further captures, after the script's name are passed on. CAPTURE, BASE, CONFIG and OUT must be
+# the same folders on all nodes. 120 s before the time limit SLURM asks all to stop: they save, and the job is put into the queue again
 # and goes on. Set partition, account, nodes and time here, or as sbatch's own flags.
 #SBATCH --job-name=svp-train
 #SBATCH --nodes=2
@@ -22,7 +22,7 @@ set -u
 : "${CAPTURE:?the folder that svp prepare made}"
 : "${BASE:?the base: a folder, a single file, or tiny}"
 : "${OUT:?the folder of the avatar}"
-CONFIG=${CONFIG:-configs/sd15.yaml}
+CONFIG=${CONFIG:-configs/sd15-multi.yaml}
 VENV=${VENV:-.venv}
 # Compiled programs, for later runs to load; beside the rest, as home folders are often small.
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$(dirname "$OUT")/cache}

@@ -7,7 +7,7 @@ in one way, on one number of devices, goes on in the other, on another.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -98,12 +98,20 @@ class Devices:
         return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
-def check_batch(batch_size: int, device_count: int, accumulation: int = 1, key: str = "batch_size") -> None:
-    """Raises UserError, naming the config's `key`, where the global batch does not divide."""
-    parts = device_count * accumulation
-    if batch_size % parts:
-        among = f"{device_count} devices" + (f" x {accumulation} accumulated parts" if accumulation > 1 else "")
-        raise UserError(f"config: {key} is {batch_size}, but there are {among}; use a multiple of {parts}")
+def check_batches(batches: Mapping[str, tuple[int, int]], device_count: int) -> None:
+    """Raises UserError, naming all the config's keys that are wrong, where a global batch does not divide.
+
+    Args:
+        batches: by key the size and the number of parts that it is accumulated over.
+    """
+    problems = []
+    for key, (size, accumulation) in batches.items():
+        parts = device_count * accumulation
+        if size % parts:
+            among = f" x {accumulation} accumulated parts" if accumulation > 1 else ""
+            problems.append(f"{key} is {size}, but there are {device_count} devices{among}; use a multiple of {parts}")
+    if problems:
+        raise UserError(f"config: {'; '.join(problems)}")
 
 
 def find_devices(kind: str) -> list[jax.Device]:

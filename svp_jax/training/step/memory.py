@@ -13,6 +13,7 @@ from svp_jax.training.settings import RunSettings
 from svp_jax.training.step.devices import Devices
 
 GIB = 2**30
+POOL = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def remedies(found: MemoryNeed, devices: Devices, settings: RunSettings) -> str:
     activations = max(found.activations, 0)
     rows = settings.batch_size // devices.count // settings.accumulation
     going_on, anew = [], []
+    if devices.mesh.local_devices[0].platform == "gpu" and POOL not in os.environ:
+        going_on.append(f"{POOL}=0.95 in the environment (JAX takes three quarters of a GPU)")
     if settings.section:
         return (
             f"start anew with a lower {settings.section}.batch_size, or {settings.section}.trainable: none, or take a "
