@@ -74,8 +74,9 @@ class TrainConfig:
     prompt: str = ""
     """The text of every training frame; a description of the person leaves the ControlNet less to learn. Empty: that of
     the first capture, else "a portrait of a person"."""
-    prompt_dropout: float = 0.05
-    """Share of samples trained with the empty prompt, which guidance above 1 needs (our choice)."""
+    prompt_dropout: float = 0.0
+    """Share of samples trained with the empty prompt, for guidance; 0, as on the tiny base it costs more than it gives
+    (docs/benchmarks.md). ControlNet's authors drop half."""
     batch_size: int = 4
     """Samples of an optimizer step, over all devices together."""
     accumulation: int = 1
