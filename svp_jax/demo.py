@@ -111,10 +111,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
         step(name, lambda f, options=options: render(avatar, capture_folder, f, options))
         report = step(f"report_{name}", lambda f, name=name: evaluate(out / name, capture_folder, f))
         scores[name] = read_manifest(report, "report")["scores"]
-    morph_options = RenderOptions(
-        steps=MORPH_STEPS, unet="base", maps="driver", prompt=morph_prompt(capture), guidance=2.0
-    )
-    morph = step("morph", lambda f: render(avatar, capture_folder, f, morph_options))
+    morph = step("morph", lambda f: render(avatar, capture_folder, f, morph_options(capture)))
 
     results = {
         "scores": scores["render"],
@@ -174,9 +171,10 @@ def _progress(path: Path) -> dict:
     return content
 
 
-def morph_prompt(capture: Capture) -> str:
+def morph_options(capture: Capture) -> RenderOptions:
     """Asks for the named look before the capture's own background."""
-    return f"a portrait of {MORPH_NAME}, {capture.manifest['synthetic']['scene']['color']} background"
+    prompt = f"a portrait of {MORPH_NAME}, {capture.manifest['synthetic']['scene']['color']} background"
+    return RenderOptions(steps=MORPH_STEPS, unet="base", maps="driver", prompt=prompt, guidance=2.0)
 
 
 def score_morph(capture: Capture, folder: Path, sheet: Path) -> dict:

@@ -4,7 +4,8 @@
 
 Trains with the config as it is, with one choice at a time turned over, and with another seed; renders the held-out
 frames and evaluates them; prints one row each. With --shorter both stages have N times fewer steps. All variants share
-the VAE of the first. What DIR has already is not made again, so that a run that was interrupted goes on.
+the VAE of the first. Of a synthetic capture the demo's morph to a named look is scored as well. What DIR has already is
+not made again, so that a run that was interrupted goes on.
 """
 
 import argparse
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_png
-from svp_jax.demo import CONFIG
+from svp_jax.demo import CONFIG, morph_options, score_morph
 from svp_jax.face.tracking import find_landmarks
 from svp_jax.manifest import UNFINISHED, partial_folder, read_manifest
 from svp_jax.metrics.evaluate import evaluate
@@ -73,13 +75,16 @@ def main() -> None:
     parser.add_argument("--shorter", type=int, default=1, help="train so many times fewer steps in both stages")
     parser.add_argument("--only", nargs="+", help="names of variants, as the table has them")
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
     if options.shorter < 1:
         parser.error(f"--shorter is {options.shorter}, allowed are 1 or more")
+    options.work.mkdir(parents=True, exist_ok=True)
+    capture = open_capture(options.capture)
     config = _shorter(load_config(options.config) if options.config else CONFIG, options.shorter)
-    if prompt := read_manifest(options.capture, "capture").get("prompt"):
+    if prompt := capture.manifest.get("prompt"):
         config = dataclasses.replace(config, prompt=prompt)
-    print("choice turned over     PSNR    SSIM  face PSNR  landmarks (% of the eyes' distance)")
+    columns = "choice turned over     PSNR    SSIM  face PSNR  landmarks (% of the eyes' distance)"
+    synthetic = "synthetic" in capture.manifest
+    print(columns + "  morph: PSNR  landmarks (px)" * synthetic)
     first = None
     for name, changed in variants(config).items():
         if options.only and name not in options.only:
@@ -100,10 +105,13 @@ def main() -> None:
         scores = read_manifest(folder / "report", "report")["scores"]["result"]
         landmarks = _landmark_distance(folder / "render", options.capture)
         full, face = scores["full"], scores["face"]
-        print(
-            f"{name:<20}{full['psnr']:>7.2f}{full['ssim']:>8.3f}{face['psnr']:>11.2f}{landmarks:>11.2f}",
-            flush=True,
-        )
+        row = f"{name:<20}{full['psnr']:>7.2f}{full['ssim']:>8.3f}{face['psnr']:>11.2f}{landmarks:>11.2f}"
+        if synthetic:
+            if not (folder / "morph").exists():
+                render(avatar, options.capture, folder / "morph", morph_options(capture))
+            morph = score_morph(capture, folder / "morph", folder / "morph_sheet.png")
+            row += f"{morph['psnr_to_named']:>38.2f}{morph['landmark_error']:>16.2f}"
+        print(row, flush=True)
 
 
 def _landmark_distance(folder: Path, capture: Path) -> float:
