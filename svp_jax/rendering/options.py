@@ -60,6 +60,9 @@ class RenderOptions:
     """Seed of all noise."""
     chunk: int = 16
     """At most this many frames at a time on the device."""
+    batch: int = 4
+    """Frames that go through the networks together, up to the step that looks at the frame before; more need more
+    memory."""
     base: Path | None = None
     """Where the avatar's base lies now; where it lay in training if not given."""
     force: bool = False
@@ -68,6 +71,7 @@ class RenderOptions:
     def __post_init__(self):
         _check("steps", self.steps, 1, 1000)
         _check("chunk", self.chunk, 1, math.inf)
+        _check("batch", self.batch, 1, math.inf)
         _check("seed", self.seed, 0, 2**32 - 1)
         _check("guidance", self.guidance, 1, math.inf)
         _check("strength", self.strength, 0, math.inf)

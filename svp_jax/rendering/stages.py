@@ -101,6 +101,8 @@ def steered(controlnet: ControlNet, unet: UNet, text: jax.Array, strength: jax.A
 class StageSampler:
     """A stage ready to run. Called with chunk after chunk in order, it hands the last latent on by itself.
 
+    To go on after `frames` finished ones, give `begin` the last one's latent first.
+
     Args:
         networks: (controlnet, unet, vae).
         text: text features [1, T, D], or [2, T, D] (unconditional, conditional) for guidance.
@@ -132,6 +134,10 @@ class StageSampler:
         self.noise_per_frame, self.batch = noise_per_frame, batch
         self.channels, self.factor = networks[1].config.in_channels, networks[2].config.factor
         self.carry, self.ended = None, False
+
+    def begin(self, latent: np.ndarray, frames: int) -> None:
+        """Goes on after a frame whose latent float32 [1, h, w, c] is given, with `frames` finished ones in all."""
+        self.carry = jax.device_put(Carry(np.asarray(latent, np.float32), np.bool_(True), np.int32(frames)))
 
     def __call__(self, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray) -> tuple[jax.Array, jax.Array]:
         """The next chunk of n <= length frames; one with n < length is the last.

@@ -24,10 +24,12 @@ class RenderWriter:
         span: the driver's frames that the videos show, one picture each.
         result: whether there are results, or only parsing maps (then there are no avatar.mp4 and no frames).
         keep_maps: whether the parsing maps are written as images, named by the driver's frame number.
+        written: frames before this one have their images already, from a run that was interrupted: only the videos
+            are made of them again, and are the same as if nothing had been.
     """
 
-    def __init__(self, folder: Path, driver: Driver, span: range, *, result: bool, keep_maps: bool):
-        self.driver, self.span, self.next = driver, span, span.start
+    def __init__(self, folder: Path, driver: Driver, span: range, *, result: bool, keep_maps: bool, written: int = 0):
+        self.driver, self.span, self.next, self.written = driver, span, span.start, written
         self.maps_folder = folder / "parsing" if keep_maps else None
         if keep_maps:
             self.maps_folder.mkdir(exist_ok=True)
@@ -72,7 +74,7 @@ class RenderWriter:
             self.parsing = parsing[number]
             if pictures is not None:
                 self.picture = pictures[number]
-            if self.maps_folder:
+            if self.maps_folder and frame >= self.written:
                 write_png(self.maps_folder / f"{frame:06d}.png", self.parsing)
             self._show_until(frame + 1)
 
@@ -89,6 +91,7 @@ class RenderWriter:
             self.side_by_side.write(np.concatenate([self.captions, row]))
             if self.avatar:
                 self.avatar.write(self.picture)
+            if self.frames_folder and frame >= self.written:
                 write_png(self.frames_folder / f"{frame:06d}.png", self.picture)
         self.next = stop
 
