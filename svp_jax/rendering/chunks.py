@@ -36,7 +36,7 @@ class Plan:
         return -(-len(self.indices) // count)
 
     def chunks(self, limit: int, first: int = 0, last: int | None = None) -> Iterator[slice]:
-        """Slices of `indices` from `first` to `last`, else the end; of `chunk_length(limit)` frames each but the last."""
+        """Slices of `indices` from `first` to `last`, else to the end; of `chunk_length(limit)` frames but the last."""
         length, last = self.chunk_length(limit), len(self.indices) if last is None else last
         for start in range(first, last, length):
             yield slice(start, min(start + length, last))
