@@ -63,6 +63,8 @@ class RenderOptions:
     batch: int = 4
     """Frames that go through the networks together, up to the step that looks at the frame before; more need more
     memory."""
+    label: bool = False
+    """Write "AI-generated" into a corner of avatar.mp4; the mark in its metadata is always there."""
     base: Path | None = None
     """Where the avatar's base lies now; where it lay in training if not given."""
     force: bool = False
@@ -82,7 +84,7 @@ class RenderOptions:
         _check("tau-end", self.tau_end, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
-        for name in ("prompt", "negative_prompt", "guidance", "strength", "unet"):
+        for name in ("prompt", "negative_prompt", "guidance", "strength", "unet", "label"):
             if self.stage == "outlines" and getattr(self, name) != getattr(type(self), name):
                 raise UserError(
                     f"--{name.replace('_', '-')} belongs to the second stage, which --stage outlines leaves out; "

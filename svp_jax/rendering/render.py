@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -39,13 +40,17 @@ from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.progress import Progress
 from svp_jax.rendering.stages import StageSampler
-from svp_jax.rendering.writer import RenderWriter
+from svp_jax.rendering.writer import COMMENT, RenderWriter
 from svp_jax.unfinished import changes, check_same_run
 from svp_jax.weights.avatar import Avatar, load_avatar
 from svp_jax.weights.base import encode_prompts
 
 # Options that say nothing about the result.
 _OF_THIS_MACHINE = ("force", "base", "face_model_file")
+CONSENT = (
+    "note: the text decides whom this video shows. Where it names a real person, have that person's consent, and say "
+    "that the video is AI-generated wherever you show it."
+)
 # Of an unfinished render: only rounding depends on them.
 MAY_CHANGE = ("settings.chunk", "settings.batch")
 
@@ -75,6 +80,8 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
     if options.steps is None:
         options = dataclasses.replace(options, steps=manifest["config"]["preview_steps"])
     temporal = _temporal_settings(manifest, options)
+    if options.unet == "base" and options.prompt:
+        print(CONSENT, file=sys.stderr)
     run = _run(manifest, driver, plan, options, temporal)
     seconds = Stopwatch()
     with staged_folder(out, "render", options.force, resume=True) as folder, _kept_if_begun(folder):
@@ -84,7 +91,7 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
         with seconds("load"):
             avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options))
             samplers = _samplers(avatar, plan, options, temporal)
-        _render_frames(folder, driver, plan, options.chunk, samplers, avatar.manifest, seconds)
+        _render_frames(folder, driver, plan, options.chunk, samplers, avatar.manifest, options.label, seconds)
         body = _manifest(avatar, driver, plan, options, temporal, seconds)
         write_manifest(folder, "render", body | {"files": content_hashes(folder)})
         for name in (RUN, PROGRESS):
@@ -124,6 +131,7 @@ def _render_frames(
     chunk: int,
     samplers: dict[str, StageSampler],
     manifest: dict,
+    label: bool,
     seconds: "Stopwatch",
 ) -> None:
     """Chunk by chunk: conditions and Stage I, conditions and Stage II, files; the three at once, each in its thread.
@@ -161,7 +169,7 @@ def _render_frames(
             yield dataclasses.replace(part, pictures=pictures, latents=part.latents | {"details": last})
 
     written = int(plan.indices[progress.done - 1]) + 1 if progress.done else 0
-    files = dict(result=bool(details), keep_maps=bool(outlines), written=written)
+    files = dict(result=bool(details), keep_maps=bool(outlines), label=label, written=written)
     with (
         RenderWriter(folder, driver, plan.span, **files) as writer,
         ahead(with_maps()) as mapped,
@@ -277,6 +285,7 @@ def _manifest(
         "driver": str(driver.path.resolve()),
         "driver_sha256": driver.sha256,
         "own_images": driver.posed is None,
+        "mark": COMMENT,
         "settings": _settings(options),
         "prompt": _prompt(avatar, options),
         "temporal": temporal,
