@@ -27,7 +27,7 @@ def read_png(path: Path) -> np.ndarray:
 
 
 def write_png(path: Path, image: np.ndarray, comment: str = "") -> None:
-    """Writes `image` uint8 [H, W, 3] RGB with a `comment` (ASCII) in its metadata; UserError where the disk refuses it."""
+    """Writes `image` uint8 [H, W, 3] RGB with an ASCII `comment` in its metadata; UserError where the disk refuses."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image: got {image.dtype} {image.shape}, expected uint8 [H, W, 3]")
     # Fast compression: a capture has thousands of these and reading them back is the common case.
