@@ -25,8 +25,9 @@ FILE_NAMES = {
     "report": "metrics.json",
 }
 CHECKSUM = "manifest_sha256"
-# What an unfinished training run was started with, in its partial folder.
+# In the partial folder of a training run or a render: what it was started with. How far a render has come.
 RUN = "run.json"
+PROGRESS = "progress.npz"
 # In captures and avatars: the fitted face model (capture/face_track.py).
 FACE = "face.npz"
 # In every partial folder: its text is the kind of the result; locked by the run that writes there.
@@ -101,9 +102,14 @@ def write_json(path: Path, content: dict) -> None:
         raise UserError(f"{path}: cannot write ({error.strerror}); free space or choose another folder") from None
 
 
+def read_json(path: Path) -> dict:
+    """What `write_json` has written."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def parts(folder: Path) -> list[Path]:
-    """What lies in the folder of a result, sorted, but for manifests and the mark of an unfinished one."""
-    apart = {*FILE_NAMES.values(), UNFINISHED}
+    """What lies in the folder of a result, sorted, but for manifests and the files of an unfinished one."""
+    apart = {*FILE_NAMES.values(), UNFINISHED, RUN, PROGRESS}
     return sorted(path for path in Path(folder).iterdir() if path.name not in apart)
 
 
@@ -153,7 +159,7 @@ def staged_folder(out: Path, kind: str, force: bool, resume: bool = False) -> It
         try:
             stack.enter_context(_claimed(partial, kind))
             if not resume:
-                _empty(partial)
+                empty_folder(partial)
         except OSError as error:
             raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
         try:
@@ -196,7 +202,8 @@ def _claimed(partial: Path, kind: str) -> Iterator[None]:
         yield
 
 
-def _empty(partial: Path) -> None:
+def empty_folder(partial: Path) -> None:
+    """Removes all that an earlier run has left in a partial folder but its mark."""
     for path in partial.iterdir():
         if path.name != UNFINISHED:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

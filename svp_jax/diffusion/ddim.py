@@ -52,11 +52,11 @@ class TemporalWeights:
         """No mixing: every frame by itself."""
         return cls(1.0, 0.0, 1.0, 0.0)
 
-    def mixes_at(self, step: jax.Array, num_steps: int) -> jax.Array:
-        """Whether step number `step` (0 = noisiest) differs from plain DDIM; a bool scalar."""
-        first, last = (jnp.round(tau * (num_steps - 1)).astype(jnp.int32) for tau in (self.tau, self.tau_end))
+    def mixed_steps(self, num_steps: int) -> tuple[jax.Array, jax.Array]:
+        """The first and the last step (0 = noisiest) that differ from plain DDIM; `num_steps` both where none does."""
         changes = (self.current != 1) | (self.previous != 0) | (self.noise != 1)
-        return changes & (first <= step) & (step <= last)
+        first, last = (jnp.round(tau * (num_steps - 1)).astype(jnp.int32) for tau in (self.tau, self.tau_end))
+        return jnp.where(changes, first, num_steps), jnp.where(changes, last, num_steps)
 
 
 def predicted_clean_and_noise(step: Schedule, latent: jax.Array, output: jax.Array) -> tuple[jax.Array, jax.Array]:

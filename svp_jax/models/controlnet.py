@@ -130,10 +130,16 @@ class ControlNet(nnx.Module):
         expected = (b, factor * h, factor * w, self.config.conditioning_channels)
         if condition.shape != expected:
             raise ValueError(f"condition has shape {condition.shape}, with sample {sample.shape} it must be {expected}")
+        return self.residuals(sample, timesteps, text, self.controlnet_cond_embedding(condition), scale)
+
+    def residuals(
+        self, sample: jax.Array, timesteps: jax.Array, text: jax.Array, hint: jax.Array, scale: jax.Array | float
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """As `__call__`, by what `hint_of` makes of the condition."""
         time = self.time_embedding(timesteps)
         text = text.astype(self.dtype)
 
-        x = self.conv_in(sample) + self.controlnet_cond_embedding(condition)
+        x = self.conv_in(sample) + hint
         skips = [x]
         for block in self.down_blocks:
             x, new = block(x, time, text)
@@ -165,6 +171,26 @@ def controlled(
     timesteps = jnp.broadcast_to(timesteps, (count,))
     pictures = jnp.broadcast_to(condition.astype(jnp.float32) / 255.0, (count, *condition.shape[-3:]))
     down, mid = controlnet(sample, timesteps, text, pictures, scale)
+    return unet(sample, timesteps, text, down, mid)
+
+
+def hint_of(controlnet: ControlNet, condition: jax.Array) -> jax.Array:
+    """The features [B,h,w,C0] of condition images uint8 [B,8h,8w,conditioning_channels], alike for all steps."""
+    return controlnet.controlnet_cond_embedding(condition.astype(jnp.float32) / 255.0)
+
+
+def controlled_by_hint(
+    unet: UNet,
+    controlnet: ControlNet,
+    sample: jax.Array,
+    timesteps: jax.Array,
+    text: jax.Array,
+    hint: jax.Array,
+    scale: jax.Array | float = 1.0,
+) -> jax.Array:
+    """As `controlled`, by what `hint_of` makes of the condition: [B,h,w,C0], or [1,h,w,C0] for all."""
+    timesteps = jnp.broadcast_to(timesteps, sample.shape[:1])
+    down, mid = controlnet.residuals(sample, timesteps, text, hint, scale)
     return unet(sample, timesteps, text, down, mid)
 
 

@@ -35,11 +35,11 @@ class Plan:
         count = -(-len(self.indices) // limit)
         return -(-len(self.indices) // count)
 
-    def chunks(self, limit: int) -> Iterator[slice]:
-        """Slices of `indices`, each of `chunk_length(limit)` frames but the last, which may be shorter."""
-        length = self.chunk_length(limit)
-        for first in range(0, len(self.indices), length):
-            yield slice(first, min(first + length, len(self.indices)))
+    def chunks(self, limit: int, first: int = 0, last: int | None = None) -> Iterator[slice]:
+        """Slices of `indices` from `first` to `last`, else to the end; of `chunk_length(limit)` frames but the last."""
+        length, last = self.chunk_length(limit), len(self.indices) if last is None else last
+        for start in range(first, last, length):
+            yield slice(start, min(start + length, last))
 
 
 def plan_frames(driver: Driver, frames: str) -> Plan:

@@ -1,5 +1,6 @@
 """What moves an avatar: a capture as it is, or the avatar's own face model, moved by a capture, a file or a script."""
 
+import threading
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,8 +13,9 @@ from svp_jax.face.morphable.camera import Camera
 from svp_jax.face.morphable.model import FaceModel
 from svp_jax.face.morphable.parameters import FaceParameters
 
-# Drawn frames that are remembered at least: windows overlap, and stages and files ask for the same one after the other.
-_KEPT = 64
+# Drawn frames that are remembered: at least so many, and of the largest request so many times. Windows overlap, and two
+# stages and the files ask for the same one after the other, a chunk or two apart.
+_KEPT, _KEPT_REQUESTS = 64, 6
 
 
 @dataclass
@@ -21,8 +23,8 @@ class Posed:
     """The avatar's face in N frames, before the avatar's camera.
 
     Attributes:
-        drawn: (geometry, iris map) of frames that were drawn; as many are kept as the largest request had.
-        largest: that number.
+        drawn: (geometry, iris map) of frames that were drawn lately.
+        largest: how many were asked for at once at most.
     """
 
     model: FaceModel
@@ -31,9 +33,14 @@ class Posed:
     size: int
     drawn: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     largest: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def images(self, indices) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(geometry, iris map) of each of the frames `indices`."""
+        """(geometry, iris map) of each of the frames `indices`; for several threads."""
+        with self.lock:
+            return self._images(indices)
+
+    def _images(self, indices) -> list[tuple[np.ndarray, np.ndarray]]:
         wanted = {int(index) for index in indices}
         self.largest = max(self.largest, len(wanted))
         absent = np.array(sorted(wanted - self.drawn.keys()), int)
@@ -41,7 +48,7 @@ class Posed:
             images = draw_track(self.model, self.parameters.frames(absent), self.camera, self.size)
             self.drawn.update(zip(absent.tolist(), images, strict=True))
         found = [self.drawn[int(index)] for index in indices]
-        for index in list(self.drawn)[: -max(_KEPT, self.largest)]:
+        for index in list(self.drawn)[: -max(_KEPT, _KEPT_REQUESTS * self.largest)]:
             del self.drawn[index]
         return found
 

@@ -60,6 +60,11 @@ class RenderOptions:
     """Seed of all noise."""
     chunk: int = 16
     """At most this many frames at a time on the device."""
+    batch: int = 4
+    """Frames that go through the networks together, up to the step that looks at the frame before; more need more
+    memory."""
+    label: bool = False
+    """Write "AI-generated" into a corner of avatar.mp4; the mark in its metadata is always there."""
     base: Path | None = None
     """Where the avatar's base lies now; where it lay in training if not given."""
     force: bool = False
@@ -68,6 +73,7 @@ class RenderOptions:
     def __post_init__(self):
         _check("steps", self.steps, 1, 1000)
         _check("chunk", self.chunk, 1, math.inf)
+        _check("batch", self.batch, 1, math.inf)
         _check("seed", self.seed, 0, 2**32 - 1)
         _check("guidance", self.guidance, 1, math.inf)
         _check("strength", self.strength, 0, math.inf)
@@ -78,7 +84,7 @@ class RenderOptions:
         _check("tau-end", self.tau_end, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
-        for name in ("prompt", "negative_prompt", "guidance", "strength", "unet"):
+        for name in ("prompt", "negative_prompt", "guidance", "strength", "unet", "label"):
             if self.stage == "outlines" and getattr(self, name) != getattr(type(self), name):
                 raise UserError(
                     f"--{name.replace('_', '-')} belongs to the second stage, which --stage outlines leaves out; "

@@ -1,9 +1,13 @@
 """`svp render`: an avatar and a driver in, the avatar's video out."""
 
 import dataclasses
+import shutil
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -12,29 +16,43 @@ import numpy as np
 from tqdm import tqdm
 
 from svp_jax.capture.conditions import details_of, outlines_of
+from svp_jax.capture.images import read_pngs
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize, decode
 from svp_jax.manifest import (
+    PROGRESS,
+    RUN,
     check_output,
     content_sha256,
+    empty_folder,
     parts,
+    read_json,
     read_manifest,
     staged_folder,
     write_manifest,
 )
+from svp_jax.rendering.ahead import ahead
 from svp_jax.rendering.chunks import Plan, plan_frames
 from svp_jax.rendering.control import open_driver
 from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
+from svp_jax.rendering.progress import Progress
 from svp_jax.rendering.stages import StageSampler
-from svp_jax.rendering.writer import RenderWriter
+from svp_jax.rendering.writer import COMMENT, RenderWriter
+from svp_jax.unfinished import changes, check_same_run
 from svp_jax.weights.avatar import Avatar, load_avatar
 from svp_jax.weights.base import encode_prompts
 
 # Options that say nothing about the result.
 _OF_THIS_MACHINE = ("force", "base", "face_model_file")
+CONSENT = (
+    "note: the text decides whom this video shows. Where it names a real person, have that person's consent, and say "
+    "that the video is AI-generated wherever you show it."
+)
+# Of an unfinished render: only rounding depends on them.
+MAY_CHANGE = ("settings.chunk", "settings.batch")
 
 
 def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOptions) -> Path:
@@ -62,15 +80,48 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
     if options.steps is None:
         options = dataclasses.replace(options, steps=manifest["config"]["preview_steps"])
     temporal = _temporal_settings(manifest, options)
+    if options.unet == "base" and options.prompt:
+        print(CONSENT, file=sys.stderr)
+    run = _run(manifest, driver, plan, options, temporal)
     seconds = Stopwatch()
-    with seconds("load"):
-        avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options))
-        outlines, details = _samplers(avatar, plan, options, temporal)
-    with staged_folder(out, "render", options.force) as folder:
-        _render_frames(folder, driver, plan, options.chunk, outlines, details, avatar.manifest, seconds)
+    with staged_folder(out, "render", options.force, resume=True) as folder, _kept_if_begun(folder):
+        if options.force and (folder / RUN).exists() and changes(read_json(folder / RUN), run, MAY_CHANGE):
+            empty_folder(folder)
+        check_same_run(folder / RUN, run, out, MAY_CHANGE, "add --force to start anew")
+        with seconds("load"):
+            avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options))
+            samplers = _samplers(avatar, plan, options, temporal)
+        _render_frames(folder, driver, plan, options.chunk, samplers, avatar.manifest, options.label, seconds)
         body = _manifest(avatar, driver, plan, options, temporal, seconds)
         write_manifest(folder, "render", body | {"files": content_hashes(folder)})
+        for name in (RUN, PROGRESS):
+            (folder / name).unlink()
     return Path(out)
+
+
+def _run(manifest: dict, driver: Driver, plan: Plan, options: RenderOptions, temporal: dict[str, float]) -> dict:
+    """What decides how the pictures look: an unfinished render goes on with the same."""
+    return {
+        "avatar": manifest["manifest_sha256"],
+        "driver": driver.sha256,
+        "frames": [plan.span.start, plan.span.stop],
+        "settings": _settings(options),
+        "temporal": temporal,
+    }
+
+
+@contextmanager
+def _kept_if_begun(folder: Path) -> Iterator[None]:
+    """After an error, says how to go on where a chunk is finished, and else leaves nothing."""
+    try:
+        yield
+    except BaseException as error:
+        if not (folder / PROGRESS).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, UserError):
+            done = Progress.read(folder).done
+            raise UserError(f"{error}; {done} frames are finished, the same command goes on there") from None
+        raise
 
 
 def _render_frames(
@@ -78,56 +129,103 @@ def _render_frames(
     driver: Driver,
     plan: Plan,
     chunk: int,
-    outlines: StageSampler | None,
-    details: StageSampler | None,
+    samplers: dict[str, StageSampler],
     manifest: dict,
+    label: bool,
     seconds: "Stopwatch",
 ) -> None:
-    """Chunk by chunk: conditions, Stage I, Stage II, files; memory does not grow with the video's length."""
-    window = manifest["condition"]["outlines"]["window"]
-    labels = manifest["labels"]
-    with (
-        RenderWriter(folder, driver, plan.span, result=bool(details), keep_maps=bool(outlines)) as writer,
-        tqdm(total=len(plan.indices), desc="render", unit="frame") as progress,
-    ):
-        for part in plan.chunks(chunk):
-            frames, starts = plan.indices[part], plan.starts[part]
+    """Chunk by chunk: conditions and Stage I, conditions and Stage II, files; the three at once, each in its thread.
+
+    Memory does not grow with the video's length. Finished chunks stay in `folder`, and one that was interrupted goes on
+    after the last of them; the videos are then made of the pictures again.
+    """
+    outlines, details = samplers.get("outlines"), samplers.get("details")
+    progress = Progress.read(folder)
+    if progress.done:
+        for name, sampler in samplers.items():
+            sampler.begin(progress.latents[name], progress.done)
+    window, labels = manifest["condition"]["outlines"]["window"], manifest["labels"]
+
+    def with_maps() -> Iterator[_Chunk]:
+        for part in plan.chunks(chunk, progress.done):
+            frames, starts, latents = plan.indices[part], plan.starts[part], {}
             with seconds("outlines"):
                 if outlines is None:
                     parsing = driver.capture.parsing(frames)
                 else:
-                    maps = _sampled(outlines, "outlines", outlines_of(driver, frames, window), frames, starts)
+                    condition = outlines_of(driver, frames, window)
+                    maps, latents["outlines"] = _sampled(outlines, "outlines", condition, frames, starts)
                     parsing = np.stack([colorize(decode(image, labels)) for image in maps])
-            pictures = None
-            if details is not None:
-                with seconds("details"):
-                    condition = details_of(driver, frames, parsing)
-                    pictures = _sampled(details, "details", condition, frames, starts)
+            yield _Chunk(part.stop, frames, starts, parsing, None, latents)
+
+    def with_pictures(chunks: Iterator[_Chunk]) -> Iterator[_Chunk]:
+        for part in chunks:
+            if details is None:
+                yield part
+                continue
+            with seconds("details"):
+                condition = details_of(driver, part.frames, part.parsing)
+                pictures, last = _sampled(details, "details", condition, part.frames, part.starts)
+            yield dataclasses.replace(part, pictures=pictures, latents=part.latents | {"details": last})
+
+    written = int(plan.indices[progress.done - 1]) + 1 if progress.done else 0
+    files = dict(result=bool(details), keep_maps=bool(outlines), label=label, written=written)
+    with (
+        RenderWriter(folder, driver, plan.span, **files) as writer,
+        ahead(with_maps()) as mapped,
+        ahead(with_pictures(mapped)) as finished,
+        tqdm(total=len(plan.indices), initial=progress.done, desc="render", unit="frame") as bar,
+    ):
+        for part in plan.chunks(chunk, 0, progress.done):
+            frames = plan.indices[part]
             with seconds("write"):
-                writer.write(frames, parsing, pictures)
-            progress.update(len(frames))
+                parsing = read_pngs(folder / "parsing", frames) if outlines else driver.capture.parsing(frames)
+                writer.write(frames, parsing, read_pngs(folder / "frames", frames) if details else None)
+        for part in finished:
+            with seconds("write"):
+                writer.write(part.frames, part.parsing, part.pictures)
+                Progress(part.stop, part.latents).write(folder)
+            bar.update(len(part.frames))
         with seconds("write"):
             writer.finish()
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Frames on their way from the plan to the files.
+
+    Attributes:
+        stop: the number of the plan's frames up to the last of these.
+        latents: of the last frame, as in `Progress`.
+    """
+
+    stop: int
+    frames: np.ndarray
+    starts: np.ndarray
+    parsing: np.ndarray
+    pictures: np.ndarray | None
+    latents: dict[str, np.ndarray]
+
+
 def _sampled(
     sampler: StageSampler, stage: str, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray
-) -> np.ndarray:
-    """The stage's pictures uint8 [n, S, S, 3]; UserError where the denoising has diverged."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The stage's pictures uint8 [n, S, S, 3] and the last latent [1, h, w, c]; UserError where it has diverged."""
     latents, pictures = sampler(condition, frames, starts)
-    broken = ~np.isfinite(np.asarray(latents)).all(axis=(1, 2, 3))
+    latents = np.asarray(latents)
+    broken = ~np.isfinite(latents).all(axis=(1, 2, 3))
     if broken.any():
         raise UserError(
             f"the {stage} stage gives numbers that are not finite at frame {frames[broken.argmax()]} of the driver; "
             "its training may have diverged, or a temporal weight, --guidance or --strength is too large"
         )
-    return np.asarray(pictures)
+    return np.asarray(pictures), latents[-1:]
 
 
 def _samplers(
     avatar: Avatar, plan: Plan, options: RenderOptions, temporal: dict[str, float]
-) -> tuple[StageSampler | None, StageSampler | None]:
-    """Stage I, where its maps are wanted, and Stage II, where results are."""
+) -> dict[str, StageSampler]:
+    """ "outlines", where its maps are wanted, and "details", where results are."""
     try:
         schedule = Schedule.from_config(avatar.base.scheduler_config, options.steps, options.eta)
     except UserError as error:
@@ -138,13 +236,14 @@ def _samplers(
         length=plan.chunk_length(options.chunk),
         seed=options.seed,
         noise_per_frame=options.noise_per_frame,
+        batch=options.batch,
     )
-    outlines = details = None
+    samplers = {}
     if options.maps == "stage1":
         # Stage I draws this person's outlines whatever the text of Stage II says.
         stage = avatar.stages["outlines"]
         text = encode_prompts(avatar.base, [avatar.manifest["prompt"]])
-        outlines = StageSampler((stage.controlnet, stage.unet, avatar.vae), text, **common)
+        samplers["outlines"] = StageSampler((stage.controlnet, stage.unet, avatar.vae), text, **common)
     if options.stage == "both":
         stage = avatar.stages["details"]
         prompts = [_prompt(avatar, options)]
@@ -152,14 +251,14 @@ def _samplers(
             prompts = [options.negative_prompt, *prompts]
         # The base's UNet makes the base's latents, of any face: a decoder tuned on the person would not fit.
         vae = avatar.base.vae if options.unet == "base" else avatar.vae
-        details = StageSampler(
+        samplers["details"] = StageSampler(
             (stage.controlnet, stage.unet, vae),
             encode_prompts(avatar.base, prompts),
             strength=options.strength,
             guidance=options.guidance,
             **common,
         )
-    return outlines, details
+    return samplers
 
 
 def _prompt(avatar: Avatar, options: RenderOptions) -> str:
@@ -186,7 +285,8 @@ def _manifest(
         "driver": str(driver.path.resolve()),
         "driver_sha256": driver.sha256,
         "own_images": driver.posed is None,
-        "settings": {key: value for key, value in dataclasses.asdict(options).items() if key not in _OF_THIS_MACHINE},
+        "mark": COMMENT,
+        "settings": _settings(options),
         "prompt": _prompt(avatar, options),
         "temporal": temporal,
         "size": driver.size,
@@ -199,6 +299,10 @@ def _manifest(
         "device": jax.devices()[0].device_kind,
         "versions": {name: metadata.version(name) for name in ("svp_jax", "jax", "flax")},
     }
+
+
+def _settings(options: RenderOptions) -> dict:
+    return {key: value for key, value in dataclasses.asdict(options).items() if key not in _OF_THIS_MACHINE}
 
 
 def content_hashes(folder: Path) -> dict[str, str]:

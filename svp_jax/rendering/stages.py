@@ -1,17 +1,20 @@
 """One stage of a render: its ControlNet, UNet and VAE as one program over a chunk of frames."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from svp_jax.diffusion import Carry, Schedule, TemporalWeights, guide, sample_sequence
-from svp_jax.models.controlnet import controlled
+from svp_jax.models.controlnet import ControlNet, controlled_by_hint, hint_of
+from svp_jax.models.unet import UNet
 from svp_jax.models.vae import to_uint8
 
 
-@partial(jax.jit, static_argnames=("networks",), donate_argnames=("noise", "carry"))
+@partial(jax.jit, static_argnames=("networks", "batch"), donate_argnames=("noise", "carry"))
 def sample_chunk(
     networks: nnx.GraphDef,
     parameters: nnx.State,
@@ -25,6 +28,7 @@ def sample_chunk(
     guidance: jax.Array,
     key: jax.Array,
     carry: Carry,
+    batch: int,
 ) -> tuple[jax.Array, jax.Array, Carry]:
     """Denoises and decodes F frames. Compiled once for each architecture, shape and number of steps.
 
@@ -40,29 +44,64 @@ def sample_chunk(
         guidance: scale of the guidance; without effect on one row of text.
         key: noise of a schedule with eta > 0.
         carry: what the call before returned, or `Carry.empty`; given away.
+        batch: frames that are computed together where they do not depend on each other.
 
     Returns:
         latents float32 [F, 1, h, w, c] (scaled), pictures uint8 [F, H, W, 3], the carry for the next chunk.
     """
     controlnet, unet, vae = nnx.merge(networks, parameters)
 
-    def predict(latent, timestep, condition):
-        # Both halves of a guided batch get the same control, as in the original ControlNet.
-        return controlled(unet, controlnet, latent, timestep, text, condition, strength)
-
+    predict = steered(controlnet, unet, text, strength)
     if text.shape[0] == 2:
         predict = guide(predict, guidance)
-    latents, carry = sample_sequence(predict, schedule, noise, condition, temporal, carry, starts, key)
+    # One picture at a time: what works at its size needs the most memory.
+    hints = jax.lax.map(lambda picture: hint_of(controlnet, picture[None])[0], condition)
+    latents, carry = sample_sequence(predict, schedule, noise, hints, temporal, carry, starts, key, batch)
 
     def picture(latent):
         return to_uint8(vae.decode(latent / vae.config.scaling_factor)[0])
 
-    # One frame at a time: decoding is what needs the most memory.
     return latents, jax.lax.map(picture, latents), carry
+
+
+def steered(controlnet: ControlNet, unet: UNet, text: jax.Array, strength: jax.Array) -> Callable:
+    """A `predict` for `sample_sequence`: (latent [B, h, w, c], timestep, hint [h, w, C0] of one frame) -> [B, h, w, c].
+
+    Args:
+        text: text features [B, T, D].
+    """
+    graph, parameters = nnx.split((controlnet, unet))
+
+    # What is traced outside comes as arguments: custom_vmap cannot close over it.
+    @jax.custom_batching.custom_vmap
+    def output(parameters, text, strength, latent, timestep, hint):
+        controlnet, unet = nnx.merge(graph, parameters)
+        # Both halves of a guided batch get the same control, as in the original ControlNet.
+        return controlled_by_hint(unet, controlnet, latent, timestep, text, hint[None], strength)
+
+    @output.def_vmap
+    def frames_as_one_batch(count, mapped, parameters, text, strength, latents, timestep, hints):
+        """Mapped over frames the networks' own batch grows; with an axis of its own attention would be slow."""
+        controlnet, unet = nnx.merge(graph, parameters)
+        size = latents.shape[1]
+        outputs = controlled_by_hint(
+            unet,
+            controlnet,
+            latents.reshape(count * size, *latents.shape[2:]),
+            timestep,
+            jnp.tile(text, (count, 1, 1)),
+            jnp.repeat(hints, size, axis=0),
+            strength,
+        )
+        return outputs.reshape(latents.shape), True
+
+    return partial(output, parameters, text, strength)
 
 
 class StageSampler:
     """A stage ready to run. Called with chunk after chunk in order, it hands the last latent on by itself.
+
+    To go on after `frames` finished ones, give `begin` the last one's latent first.
 
     Args:
         networks: (controlnet, unet, vae).
@@ -71,6 +110,7 @@ class StageSampler:
         length: frames of a chunk; a shorter one is filled up, so that nothing compiles again.
         seed: seed of all noise.
         noise_per_frame: noise by (seed, frame), not the same for all frames.
+        batch: as in `sample_chunk`.
     """
 
     def __init__(
@@ -85,14 +125,19 @@ class StageSampler:
         guidance: float = 1.0,
         seed: int = 0,
         noise_per_frame: bool = False,
+        batch: int = 1,
     ):
         self.networks, self.parameters = nnx.split(networks)
         self.text, self.schedule, self.temporal, self.length = text, schedule, temporal, length
         self.strength, self.guidance = np.float32(strength), np.float32(guidance)
         self.start_key, self.step_key = jax.random.split(jax.random.key(seed))
-        self.noise_per_frame = noise_per_frame
+        self.noise_per_frame, self.batch = noise_per_frame, batch
         self.channels, self.factor = networks[1].config.in_channels, networks[2].config.factor
         self.carry, self.ended = None, False
+
+    def begin(self, latent: np.ndarray, frames: int) -> None:
+        """Goes on after a frame whose latent float32 [1, h, w, c] is given, with `frames` finished ones in all."""
+        self.carry = jax.device_put(Carry(np.asarray(latent, np.float32), np.bool_(True), np.int32(frames)))
 
     def __call__(self, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray) -> tuple[jax.Array, jax.Array]:
         """The next chunk of n <= length frames; one with n < length is the last.
@@ -129,6 +174,7 @@ class StageSampler:
             self.guidance,
             self.step_key,
             self.carry,
+            self.batch,
         )
         return latents[:count, 0], pictures[:count]
 

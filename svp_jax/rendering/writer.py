@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from svp_jax.capture.images import caption, write_png
+from svp_jax.capture.images import caption, labelled, write_png
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.rendering.driver import Driver
 
 COMMENT = "AI-generated video: a synthetic avatar, rendered by svp_jax"
+LABEL = "AI-generated"
 CAPTION_HEIGHT = 24  # Even, as yuv420p needs.
 
 
@@ -24,10 +25,24 @@ class RenderWriter:
         span: the driver's frames that the videos show, one picture each.
         result: whether there are results, or only parsing maps (then there are no avatar.mp4 and no frames).
         keep_maps: whether the parsing maps are written as images, named by the driver's frame number.
+        label: whether avatar.mp4 says in the picture that it is AI-generated.
+        written: frames before this one have their images already, from a run that was interrupted: only the videos
+            are made of them again, and are the same as if nothing had been.
     """
 
-    def __init__(self, folder: Path, driver: Driver, span: range, *, result: bool, keep_maps: bool):
-        self.driver, self.span, self.next = driver, span, span.start
+    def __init__(
+        self,
+        folder: Path,
+        driver: Driver,
+        span: range,
+        *,
+        result: bool,
+        keep_maps: bool,
+        label: bool = False,
+        written: int = 0,
+    ):
+        self.driver, self.span, self.next, self.written = driver, span, span.start, written
+        self.label = label
         self.maps_folder = folder / "parsing" if keep_maps else None
         if keep_maps:
             self.maps_folder.mkdir(exist_ok=True)
@@ -72,7 +87,7 @@ class RenderWriter:
             self.parsing = parsing[number]
             if pictures is not None:
                 self.picture = pictures[number]
-            if self.maps_folder:
+            if self.maps_folder and frame >= self.written:
                 write_png(self.maps_folder / f"{frame:06d}.png", self.parsing)
             self._show_until(frame + 1)
 
@@ -88,8 +103,9 @@ class RenderWriter:
             row = np.concatenate([images[name] for name in self.panels], axis=1)
             self.side_by_side.write(np.concatenate([self.captions, row]))
             if self.avatar:
-                self.avatar.write(self.picture)
-                write_png(self.frames_folder / f"{frame:06d}.png", self.picture)
+                self.avatar.write(labelled(self.picture, LABEL) if self.label else self.picture)
+            if self.frames_folder and frame >= self.written:
+                write_png(self.frames_folder / f"{frame:06d}.png", self.picture, comment=COMMENT)
         self.next = stop
 
     def _open(self, path: Path, height: int, width: int) -> VideoWriter:

@@ -25,11 +25,12 @@ from svp_jax.training.config import TrainConfig, check
 from svp_jax.training.data.captures import describe, labels_of, open_captures
 from svp_jax.training.data.views import Views, training_views
 from svp_jax.training.first_controlnet import check_fits, describe_controlnet, open_controlnet
-from svp_jax.training.run import avatar_without, check_same_run, check_same_settings, copy_parts
+from svp_jax.training.run import HOW, avatar_without, check_same_settings, copy_parts
 from svp_jax.training.saving.stop import StopRequest, stop_on_signals
 from svp_jax.training.stage_run import is_trained, prompts, train_stage
 from svp_jax.training.step.devices import Devices, check_batches, find_devices
 from svp_jax.training.vae_tuning import person_vae
+from svp_jax.unfinished import check_same_run
 from svp_jax.weights.avatar import STAGES, part_hashes
 from svp_jax.weights.base import TINY_BASE, Base, base_name, encode_prompts, load_base
 
@@ -85,7 +86,7 @@ def train(
     with hosts.shared_folder(out, "avatar", force) as folder:
 
         def begin() -> None:
-            check_same_run(folder / RUN, run, out)
+            check_same_run(folder / RUN, run, out, HOW, "remove it to start anew")
             if joined:
                 copy_parts(Path(out), joined, folder)
             if opened.description:

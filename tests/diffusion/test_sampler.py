@@ -244,26 +244,52 @@ def test_shot_starts_cut_the_link_to_the_frame_before():
 
 
 def test_steps_before_tau_do_not_depend_on_other_frames():
+    """All frames go through them first, then one after the other through the rest."""
     schedule = Schedule.from_config(SD, 6)
     noise, conditions = inputs(2)
+    conditions[0, 0, 0, 0, 0], conditions[1, 0, 0, 0, 0] = 0, 1
     seen = []
 
     @jax.jit
     def render(temporal):
         def spy(latent, timestep, condition):
-            jax.debug.callback(lambda x: seen.append(np.asarray(x)), latent, ordered=True)
+            frame = condition[0, 0, 0, 0]
+            jax.debug.callback(lambda *inputs: seen.append(tuple(map(np.asarray, inputs))), frame, timestep, latent)
             return network(latent, timestep, condition)
 
         return sample_sequence(spy, schedule, noise, conditions, temporal)
 
-    trajectories = []
+    trajectories, orders = [], []
     for temporal in (PLAIN, TemporalWeights(0.7, 0.4, 0.9, 0.6)):  # step round(0.6 * 5) = 3
         jax.block_until_ready(render(temporal))
         jax.effects_barrier()
-        trajectories.append(list(seen))
+        steps = [(int(frame), schedule.timesteps.tolist().index(int(timestep))) for frame, timestep, _ in seen]
+        trajectories.append(dict(zip(steps, [latent for *_, latent in seen], strict=True)))
+        orders.append(steps)
         seen.clear()
-    same = [np.array_equal(plain, mixed) for plain, mixed in zip(*trajectories, strict=True)]
-    assert same == [True] * 6 + [True] * 4 + [False] * 2
+    plain, mixed = trajectories
+    assert len(plain) == len(mixed) == 12
+    other = {step for step in plain if not np.array_equal(plain[step], mixed[step])}
+    # What the step 3 of the second frame makes.
+    assert other == {(1, 4), (1, 5)}
+    assert max(map(orders[1].index, [(0, 2), (1, 2)])) < min(map(orders[1].index, [(0, 3), (1, 3)]))
+
+
+@pytest.mark.parametrize(
+    "temporal", [PLAIN, MIXED, TemporalWeights(0.7, 0.4, 0.9, 0.0), TemporalWeights(0.7, 0.4, 0.9, 1)]
+)
+@pytest.mark.parametrize("batch", [2, 5, 9])
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_batches_of_the_first_phase_change_nothing(batch, temporal, eta):
+    schedule = Schedule.from_config(SD, 6, eta)
+    noise, conditions = inputs(5)
+    key = jax.random.key(2) if eta else None
+    alone, carry = sample(schedule, noise, conditions, temporal, key=key)
+    together, after = jax.jit(partial(sample_sequence, network, batch=batch))(
+        schedule, noise, conditions, temporal, key=key
+    )
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * np.std(alone))
+    assert after.frame == carry.frame == 5
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])

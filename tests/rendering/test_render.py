@@ -214,6 +214,13 @@ def test_a_base_that_has_moved_is_given(base_folder, driver_folder, tmp_path):
     assert read_manifest(tmp_path / "out", "render")["base"]["path"] == str(here)
 
 
+def test_morphing_by_text_asks_for_consent(run, capsys):
+    run(frames="1:2", unet="base", prompt="somebody else")
+    assert "have that person's consent" in capsys.readouterr().err
+    run(frames="1:2", prompt="somebody else")
+    assert "consent" not in capsys.readouterr().err
+
+
 def test_a_range_of_steps_mixes_more(run):
     one, _, _ = run(tau=0.0)
     both, manifest, _ = run(tau=0.0, tau_end=1.0)

@@ -154,3 +154,11 @@ def test_chunks_that_do_not_fit(avatar):
     # The filled-up frame has gone through the carry.
     with pytest.raises(ValueError, match="after a chunk of less than 3 frames, which is the last"):
         sampler(CONDITION[2:5], np.arange(2, 5), np.zeros(3, bool))
+
+
+@pytest.mark.parametrize("prompts", [("a person",), ("", "a person")])
+def test_frames_computed_together_change_nothing(sample, prompts):
+    """Four of five frames, then one."""
+    alone, _ = sample(prompts=prompts, guidance=3.0)
+    together, _ = sample(prompts=prompts, guidance=3.0, batch=4)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * alone.std())

@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 from factories import RISE
+from PIL import Image
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import caption, read_png
@@ -117,3 +118,22 @@ def test_captions_fit(width):
     columns = np.flatnonzero(image.any(axis=(0, 2)))
     assert columns[0] >= 2 and columns[-1] < width - 2, "the text touches the edge"
     assert len(columns) > 30
+
+
+def test_pictures_say_that_they_are_ai_generated(driver, tmp_path):
+    with RenderWriter(tmp_path, driver, range(3, 4), result=True, keep_maps=False) as writer:
+        writer.write(np.array([3]), flat(50), flat(80))
+        writer.finish()
+    with Image.open(tmp_path / "frames" / "000003.png") as picture:
+        picture.load()
+        assert picture.text == {"Comment": COMMENT} and np.asarray(picture).mean() == 80
+
+
+def test_a_label_in_the_video_alone(driver, tmp_path):
+    with RenderWriter(tmp_path, driver, range(3, 4), result=True, keep_maps=False, label=True) as writer:
+        writer.write(np.array([3]), flat(50), flat(80))
+        writer.finish()
+    (picture,) = read_video(tmp_path / "avatar.mp4")
+    corner, rest = picture[48:, :].astype(int), picture[:40].astype(int)
+    assert corner.max() > 180 and corner.min() < 40 and np.abs(rest - 80).max() < 12
+    assert (read_png(tmp_path / "frames" / "000003.png") == 80).all()

@@ -1,0 +1,129 @@
+"""Renders that were interrupted: the same command goes on, and what comes of it is the same to the byte."""
+
+import json
+import random
+import time
+import warnings
+
+import programs
+import pytest
+import render_run
+
+from svp_jax.errors import UserError
+from svp_jax.manifest import PROGRESS, read_manifest
+from svp_jax.rendering import render as render_module
+from svp_jax.rendering.options import RenderOptions
+from svp_jax.rendering.render import render
+
+# Three chunks; the last is not full, and gaps lie between and after them.
+SETTINGS = {"steps": 2, "frames": "all", "chunk": 3}
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* frames of .* have no face")
+        yield
+
+
+@pytest.fixture
+def run(avatar_folder, driver_folder, tmp_path):
+    """settings -> the hashes of the files of a render into `tmp_path / name`."""
+
+    def once(name="out", **changes):
+        out = render(avatar_folder, driver_folder, tmp_path / name, RenderOptions(**{**SETTINGS, **changes}))
+        return read_manifest(out, "render")["files"]
+
+    return once
+
+
+@pytest.fixture
+def interrupted(run, monkeypatch):
+    """Starts a render that ends before its chunk number `chunk` is written."""
+
+    def until(chunk, error=KeyboardInterrupt, **changes):
+        written = []
+        original = render_module.RenderWriter.write
+
+        def write(self, *arguments):
+            if len(written) == chunk:
+                raise error
+            written.append(1)
+            original(self, *arguments)
+
+        with monkeypatch.context() as patch, pytest.raises(error if isinstance(error, type) else type(error)) as caught:
+            patch.setattr(render_module.RenderWriter, "write", write)
+            run(**changes)
+        return str(caught.value)
+
+    return until
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"maps": "driver"}, {"stage": "outlines"}, {"eta": 1.0, "noise_per_frame": True}]
+)
+def test_it_goes_on_after_the_last_finished_chunk(run, interrupted, tmp_path, capsys, settings):
+    whole = run("whole", **settings)
+    for chunk in (1, 2):
+        # The second time it begins after one chunk, which its videos are made of again.
+        interrupted(chunk, **settings)
+        assert (tmp_path / "out.partial" / PROGRESS).exists() and not (tmp_path / "out").exists()
+    assert run(**settings) == whole
+    assert "going on with the unfinished run" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*whole, "render.json"])
+
+
+def test_without_a_finished_chunk_nothing_is_left(interrupted, tmp_path):
+    interrupted(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_what_is_finished(interrupted, run, tmp_path):
+    message = interrupted(2, error=UserError("avatar.mp4: cannot write (No space left on device); free space"))
+    assert message.endswith("free space; 6 frames are finished, the same command goes on there")
+    assert run() == run("whole")
+
+
+def test_other_settings_do_not_go_on(run, interrupted, avatar_folder):
+    interrupted(1)
+    message = r"out\.partial is an unfinished run with settings.seed 0, not 3; use the same .*add --force to start anew"
+    with pytest.raises(UserError, match=message):
+        run(seed=3)
+    # What only rounding depends on may change.
+    run(chunk=2, batch=2)
+    interrupted(1, force=True, seed=3)
+    assert run(seed=4, force=True) == run("whole", seed=4)
+
+
+def killed_at_random(avatar_folder, driver_folder, tmp_path, kills):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    with programs.killed_at_the_end() as start:
+
+        def files(name):
+            ((line, _),) = programs.finish(start(render_run, avatar_folder, driver_folder, tmp_path / name))
+            return json.loads(line)
+
+        whole = files("whole")
+        for _ in range(kills):
+            program = start(render_run, avatar_folder, driver_folder, tmp_path / "out")
+            deadline = time.monotonic() + 300
+            # It prints as each chunk is asked for.
+            wanted = moments.randrange(render_run.CHUNKS)
+            while program.poll() is None and wanted > 0:
+                assert time.monotonic() < deadline
+                wanted -= program.stdout.readline() == "chunk\n"
+            time.sleep(moments.uniform(0, 0.05))
+            program.kill()
+            program.communicate(timeout=60)
+        assert files("out") == whole
+
+
+def test_killed_at_random(avatar_folder, driver_folder, tmp_path):
+    killed_at_random(avatar_folder, driver_folder, tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_killed_at_random_twenty_times(avatar_folder, driver_folder, tmp_path):
+    killed_at_random(avatar_folder, driver_folder, tmp_path, 20)
