@@ -112,4 +112,4 @@ def _latents(name: str, views: Views, vae: VAE, work: Path) -> Latents:
         cached_latents(folder, vae, views.source_hash(), partial(views.targets, name), np.arange(len(views)))
 
     hosts.first_does(make)
-    return Latents(folder, len(views))
+    return Latents.open(folder)

@@ -53,7 +53,7 @@ def latents(tmp_path_factory):
     numbers = np.arange(45, dtype=np.float32)[:, None, None, None] * np.ones((1, 8, 8, 4), np.float32)
     np.save(folder / "mean.npy", numbers)
     np.save(folder / "std.npy", -numbers)
-    return Latents(folder, 45)
+    return Latents.open(folder)
 
 
 def stage_samples(capture, latents, stage, **changes) -> StageSamples:

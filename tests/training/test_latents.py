@@ -1,5 +1,6 @@
 """Latents on disk: reused while what made them is the same, made again when not."""
 
+import ast
 import pickle
 import tracemalloc
 
@@ -12,7 +13,7 @@ from svp_jax.errors import UserError
 from svp_jax.models import VAE, VAEConfig
 from svp_jax.models.codec import decode_images, encode_images
 from svp_jax.training.data import latents
-from svp_jax.training.data.latents import cached_latents
+from svp_jax.training.data.latents import Latents, cached_latents
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,15 @@ def test_the_cache_is_reused(vae, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["latents.json", "mean.npy", "std.npy"]
     # Anyone may read them.
     np.testing.assert_array_equal(np.load(folder / "mean.npy"), first[0])
+
+
+def test_reading_parses_no_header(tmp_path, monkeypatch):
+    """Threads read, and in Python 3.11 threads that parse disturb each other."""
+    for name in ("mean", "std"):
+        np.save(tmp_path / f"{name}.npy", np.ones((4, 8, 8, 4), np.float32))
+    opened = Latents.open(tmp_path)
+    monkeypatch.setattr(ast, "parse", lambda *_, **__: pytest.fail("parsed"))
+    assert opened.read(np.arange(2))[0].shape == (2, 8, 8, 4)
 
 
 def test_the_cache_is_made_again_for_anything_else(vae, tmp_path):

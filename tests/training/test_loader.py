@@ -32,7 +32,7 @@ def samples(capture_folder, tmp_path_factory) -> StageSamples:
     return StageSamples(
         views,
         "details",
-        Latents(latents, len(views)),
+        Latents.open(latents),
         *texts,
         3,
         degrade=True,

@@ -62,7 +62,7 @@ def make_samples(work: Path, size: int, stage: str, batch_size: int) -> StageSam
     latents.mkdir(exist_ok=True)
     for name in ("mean", "std"):
         np.save(latents / f"{name}.npy", np.zeros((len(views), size // 8, size // 8, 4), np.float32))
-    stored, text = Latents(latents, len(views)), np.zeros(TEXT, np.float32)
+    stored, text = Latents.open(latents), np.zeros(TEXT, np.float32)
     return StageSamples(
         views, stage, stored, text, text, text, window=3, degrade=stage == "details", prompt_dropout=0.05,
         batch_size=batch_size, seed=0,

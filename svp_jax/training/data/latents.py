@@ -36,19 +36,31 @@ class Latents:
     """The latents of n pictures, in a folder that `cached_latents` made. Nothing of them is kept in memory or pickled.
 
     Attributes:
-        count: n.
+        shape: [n, h, w, c].
+        offset: of the first number in both files, in bytes.
     """
 
     folder: Path
-    count: int
+    shape: tuple[int, int, int, int]
+    offset: int
+
+    @staticmethod
+    def open(folder: Path) -> "Latents":
+        with open(folder / "mean.npy", "rb") as file:
+            shape, _ = _read_header(file)
+            return Latents(folder, shape, file.tell())
 
     def __len__(self) -> int:
-        return self.count
+        return self.shape[0]
 
     def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the pictures `numbers`, unscaled, float32 [b, h, w, c] each."""
-        # Opening takes a tenth of a millisecond; a map that stayed open would be pickled with all that it shows.
-        mean, std = (np.load(self.folder / f"{name}.npy", mmap_mode="r")[numbers] for name in ("mean", "std"))
+        # Opened anew, since a map that stayed open would be pickled with all that it shows. Not by np.load: it parses
+        # the header by `ast`, which fails now and then in threads of Python 3.11 (python/cpython#106905).
+        mean, std = (
+            np.memmap(self.folder / f"{name}.npy", np.float32, "r", self.offset, self.shape)[numbers]
+            for name in ("mean", "std")
+        )
         return np.asarray(mean), np.asarray(std)
 
 
@@ -73,7 +85,7 @@ def cached_latents(
         except OSError as error:
             # What was noted before stays, and is gone on with.
             raise UserError(f"{folder}: cannot write the latents ({error.strerror}); free space") from None
-    return Latents(folder, len(indices))
+    return Latents.open(folder)
 
 
 def _encode(folder: Path, vae: VAE, read: Callable, indices: np.ndarray, done: int, made_from: str) -> None:
