@@ -14,7 +14,6 @@ from tqdm import tqdm
 from svp_jax.errors import Stopped, UserError
 from svp_jax.training import hosts
 from svp_jax.training.data import loader
-from svp_jax.training.data.loader import ORIGIN
 from svp_jax.training.saving.checkpoints import Checkpoints
 from svp_jax.training.saving.stop import stop_on_signals
 from svp_jax.training.settings import RunSettings
@@ -87,7 +86,7 @@ def train_steps(
 
         def parts_of(batch: dict) -> list[dict]:
             arrays = {"row": rows.reshape(-1).astype(np.uint32), **batch}
-            arrays = {key: x.reshape(*rows.shape, *x.shape[1:]) for key, x in arrays.items() if key != ORIGIN}
+            arrays = {key: x.reshape(*rows.shape, *x.shape[1:]) for key, x in arrays.items() if key != loader.ORIGIN}
             return [run.devices.place_rows({key: x[n] for key, x in arrays.items()}) for n in range(len(rows))]
 
         log = stack.enter_context(TrainingLog(run.folder, start)) if hosts.is_first() else None
@@ -121,7 +120,7 @@ def train_steps(
             logged = due or done % LOG_EVERY == 0
             state, scalars = run.step_fn(state, frozen, coming, run.numbers(step), measured=logged)
             losses.append(scalars["loss"])
-            now = done, scalars, batch.get(ORIGIN)
+            now = done, scalars, batch.get(loader.ORIGIN)
             if not last:
                 with clock.waiting():
                     batch = next(batches)

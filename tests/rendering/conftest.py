@@ -1,7 +1,17 @@
 """One tiny base, avatar and driver for the tests of this folder."""
 
+import warnings
+
 import pytest
 from factories import make_avatar, make_base, make_capture
+
+
+@pytest.fixture
+def quiet():
+    """Without the warning of the driver's gaps."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* frames of .* have no face")
+        yield
 
 
 @pytest.fixture(scope="session")

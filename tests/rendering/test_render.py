@@ -36,11 +36,8 @@ from svp_jax.weights.folder import save_model
 FAST = {"steps": 2, "frames": "all", "chunk": 3}
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* frames of .* have no face")
-        yield
+# Of all tests here, also where they render by themselves.
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import random
 import time
-import warnings
 
 import programs
 import pytest
@@ -19,15 +18,8 @@ from svp_jax.rendering.render import render
 SETTINGS = {"steps": 2, "frames": "all", "chunk": 3}
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* frames of .* have no face")
-        yield
-
-
 @pytest.fixture
-def run(avatar_folder, driver_folder, tmp_path):
+def run(quiet, avatar_folder, driver_folder, tmp_path):
     """settings -> the hashes of the files of a render into `tmp_path / name`."""
 
     def once(name="out", **changes):

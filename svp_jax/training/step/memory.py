@@ -101,17 +101,18 @@ def explain_out_of_memory(explanation: str) -> Iterator[None]:
 
 def remedies(found: MemoryNeed, devices: Devices, settings: RunSettings) -> str:
     """Settings that make a run smaller, with estimates of what they leave: those with which it can go on come first."""
-    room = available(devices.mesh.local_devices[0])
-    activations = max(found.activations, 0)
-    rows = settings.batch_size // devices.count // settings.accumulation
-    going_on, anew = [], []
-    if devices.mesh.local_devices[0].platform == "gpu" and POOL not in os.environ:
-        going_on.append(f"{POOL}=0.95 in the environment (JAX takes three quarters of a GPU)")
     if settings.section:
         return (
             f"start anew with a lower {settings.section}.batch_size, or {settings.section}.trainable: none, or take a "
             "device with more memory"
         )
+    device = devices.mesh.local_devices[0]
+    room = available(device)
+    activations = max(found.activations, 0)
+    rows = settings.batch_size // devices.count // settings.accumulation
+    going_on, anew = [], []
+    if device.platform == "gpu" and POOL not in os.environ:
+        going_on.append(f"{POOL}=0.95 in the environment (JAX takes three quarters of a GPU)")
     if rows > 1 and activations:
         fitting = [n for n in range(2, rows + 1) if rows % n == 0]
         left = {n: found.total - activations + activations // n for n in fitting}
