@@ -367,3 +367,18 @@ def test_the_same_sound_is_copied_to_the_same_bytes(tmp_path):
     for name in ("a.mka", "b.mka"):
         assert copy_audio(tmp_path / "tone.mka", tmp_path / name, 0.2, 0.8)
     assert (tmp_path / "a.mka").read_bytes() == (tmp_path / "b.mka").read_bytes()
+
+
+def test_the_same_pictures_give_the_same_bytes(tmp_path):
+    """Whatever was in memory before: x264 has read what nobody wrote."""
+    rows, columns = np.mgrid[:64, :64]
+    images = np.stack(
+        [np.stack([3 * columns + 10 * n, 2 * rows, rows + columns + n], -1).astype(np.uint8) for n in range(11)]
+    )
+    rng, written, kept = np.random.default_rng(0), set(), []
+    for _ in range(30):
+        write(tmp_path / "a.mp4", images, Fraction(25))
+        written.add((tmp_path / "a.mp4").read_bytes())
+        # Every second of these is free again, and is not empty.
+        kept += [np.full(rng.integers(1, 200_000), 255, np.uint8) for _ in range(40)][::2]
+    assert len(written) == 1
