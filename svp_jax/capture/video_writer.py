@@ -13,8 +13,8 @@ from svp_jax.errors import UserError
 
 # Sound that an mp4 can carry as it is; any other is encoded again.
 MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
-# x264's analysis over macroblock trees reads memory that nobody wrote where it uses AVX-512 (x264 as in PyAV 18), so the
-# same pictures give other bytes. Without it they give the same, in files that are a tenth larger.
+# x264's analysis over macroblock trees reads memory that nobody wrote where it uses AVX-512 (x264 as in PyAV 18), so
+# that the same pictures give other bytes. Without it they give the same, in files that are a tenth larger.
 X264 = "mbtree=0"
 AAC_RATES = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000}  # Hertz; it has more, players do not.
 

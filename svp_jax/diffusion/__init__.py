@@ -3,11 +3,12 @@
 from svp_jax.diffusion.ddim import TemporalWeights, ddim_step, temporal_step
 from svp_jax.diffusion.guidance import guide
 from svp_jax.diffusion.loss import add_noise, loss, min_snr_weights, training_target, velocity
-from svp_jax.diffusion.sampler import Carry, sample_sequence
+from svp_jax.diffusion.sampler import Carry, Reuse, sample_sequence
 from svp_jax.diffusion.schedule import Schedule, SchedulerConfig, TrainingSchedule, alphas_cumprod
 
 __all__ = [
     "Carry",
+    "Reuse",
     "Schedule",
     "SchedulerConfig",
     "TemporalWeights",

@@ -119,7 +119,7 @@ class ControlNet(nnx.Module):
             timesteps: [B], 0..999.
             text: features of the text encoder [B,T,cross_attention_dim].
             condition: [B,8h,8w,conditioning_channels] in [0,1] (8 with the usual four hint widths).
-            scale: multiplies every residual (diffusers' controlnet_conditioning_scale).
+            scale: multiplies every residual (diffusers' controlnet_conditioning_scale); [B] for each its own.
 
         Returns:
             (one residual per skip of the UNet: 12 in Stable Diffusion, the middle block's residual).
@@ -146,7 +146,7 @@ class ControlNet(nnx.Module):
             skips += new
         x = self.mid_block(x, time, text)
 
-        scale = jnp.asarray(scale, self.dtype)
+        scale = jnp.asarray(scale, self.dtype).reshape(-1, 1, 1, 1)
         residuals = tuple(zero(skip) * scale for zero, skip in zip(self.controlnet_down_blocks, skips, strict=True))
         return residuals, self.controlnet_mid_block(x) * scale
 
@@ -177,21 +177,6 @@ def controlled(
 def hint_of(controlnet: ControlNet, condition: jax.Array) -> jax.Array:
     """The features [B,h,w,C0] of condition images uint8 [B,8h,8w,conditioning_channels], alike for all steps."""
     return controlnet.controlnet_cond_embedding(condition.astype(jnp.float32) / 255.0)
-
-
-def controlled_by_hint(
-    unet: UNet,
-    controlnet: ControlNet,
-    sample: jax.Array,
-    timesteps: jax.Array,
-    text: jax.Array,
-    hint: jax.Array,
-    scale: jax.Array | float = 1.0,
-) -> jax.Array:
-    """As `controlled`, by what `hint_of` makes of the condition: [B,h,w,C0], or [1,h,w,C0] for all."""
-    timesteps = jnp.broadcast_to(timesteps, sample.shape[:1])
-    down, mid = controlnet.residuals(sample, timesteps, text, hint, scale)
-    return unet(sample, timesteps, text, down, mid)
 
 
 def controlnet_from_unet(

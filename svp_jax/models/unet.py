@@ -341,6 +341,17 @@ class UNet(nnx.Module):
         Returns:
             [B,h,w,out_channels] in the compute dtype.
         """
+        return self.with_deep_features(sample, timesteps, text, down_residuals, mid_residual)[0]
+
+    def with_deep_features(
+        self,
+        sample: jax.Array,
+        timesteps: jax.Array,
+        text: jax.Array,
+        down_residuals: Sequence[jax.Array] | None = None,
+        mid_residual: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """As `__call__`, and what the coarser levels hand to the finest one [B,h,w,C]."""
         check_sample(self.config, sample)
         time = self.time_embedding(timesteps)
         text = text.astype(self.dtype)
@@ -362,6 +373,39 @@ class UNet(nnx.Module):
             x = x + mid_residual
 
         # 4. decoder
-        for block in self.up_blocks:
+        *coarse, finest = self.up_blocks
+        for block in coarse:
             x = block(x, skips, time, text)
+        return self._output(finest(x, skips, time, text)), x
+
+    def by_deep_features(
+        self,
+        sample: jax.Array,
+        timesteps: jax.Array,
+        text: jax.Array,
+        deep: jax.Array,
+        down_residuals: Sequence[jax.Array],
+    ) -> jax.Array:
+        """The output where the coarser levels are taken as they were: only the finest one is computed.
+
+        As in DeepCache (Ma et al., arXiv 2312.00858), with its cached branch in the outermost block.
+
+        Args:
+            deep: what `with_deep_features` returned, of a timestep close by.
+            down_residuals: those of the finest level's skips at least, `finest_skips` of them.
+        """
+        time = self.time_embedding(timesteps)
+        text = text.astype(self.dtype)
+        x = self.conv_in(sample)
+        _, new = self.down_blocks[0](x, time, text)
+        skips = [x, *new][: self.finest_skips]
+        skips = [skip + residual for skip, residual in zip(skips, down_residuals, strict=False)]
+        return self._output(self.up_blocks[-1](deep, skips, time, text))
+
+    @property
+    def finest_skips(self) -> int:
+        """How many skips the finest level of the decoder uses: the first ones."""
+        return self.config.layers_per_block + 1
+
+    def _output(self, x: jax.Array) -> jax.Array:
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))

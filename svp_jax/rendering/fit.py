@@ -10,13 +10,13 @@ from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.options import RenderOptions
 
 
-def stage_unets(options: RenderOptions) -> dict[str, Literal["tuned", "base"]]:
-    """The stages that a render runs, each with the UNet that it takes."""
+def stage_unets(options: RenderOptions) -> dict[str, Literal["tuned", "base", "both"]]:
+    """The stages that a render runs, each with the UNet that it takes; both where it mixes them."""
     unets = {}
     if options.maps == "stage1":
         unets["outlines"] = "tuned"
     if options.stage == "both":
-        unets["details"] = options.unet
+        unets["details"] = {1.0: "tuned", 0.0: "base"}.get(options.tuned_share, "both")
     return unets
 
 

@@ -7,6 +7,20 @@ from typing import Literal
 
 from svp_jax.errors import UserError, outside
 
+SECOND_STAGE = (
+    "prompt",
+    "prompt_timeline",
+    "negative_prompt",
+    "guidance",
+    "guidance_start",
+    "guidance_end",
+    "strength",
+    "control_start",
+    "control_end",
+    "unet",
+    "label",
+)
+
 
 @dataclass(frozen=True)
 class RenderOptions:
@@ -30,18 +44,39 @@ class RenderOptions:
     face_model_file: Path | None = None
     """Where the face model of an avatar of ict or flame lies, or a driver's where the avatar's is made of its clip;
     looked for where the other model files are if not given."""
-    unet: Literal["tuned", "base"] = "tuned"
-    """The second stage's UNet and VAE: as trained for the avatar, or the base's own (to morph by text)."""
+    unet: str = "tuned"
+    """The second stage's UNet and VAE: tuned, as trained for the avatar; base, the base's own (to morph by text); or a
+    number from 0 (base) to 1 (tuned) that mixes their weights."""
     prompt: str | None = None
     """Text of the second stage; the avatar's own where not given."""
+    prompt_timeline: Path | None = None
+    """A .csv with the columns seconds and prompt: texts that go over into each other during the video."""
     negative_prompt: str = ""
     """Text that guidance leads away from; without effect at guidance 1."""
     guidance: float = 1.0
     """Classifier-free guidance of the second stage; 1 = none, above 1 takes twice the time."""
+    guidance_start: float = 0.0
+    """Guides from this fraction of the denoising steps on; steps without guidance take half the time."""
+    guidance_end: float = 1.0
+    """Guides up to this fraction of the denoising steps."""
     strength: float = 1.0
     """Factor of the second stage's control: low favours the text, high the original person."""
+    control_start: float = 0.0
+    """Controls the second stage from this fraction of the denoising steps on."""
+    control_end: float = 1.0
+    """Controls the second stage up to this fraction of the denoising steps."""
+    outlines_strength: float = 1.0
+    """Factor of the first stage's control."""
+    quality: Literal["best", "standard", "draft"] = "best"
+    """How much time a frame may take: sets --steps, --reuse and --begin where they are not given."""
     steps: int | None = None
-    """Denoising steps of each stage; as many as the avatar's previews had where not given."""
+    """Denoising steps of each stage; by --quality where not given, at best as many as the avatar's previews had."""
+    reuse: int | None = None
+    """Computes the coarse levels of the networks at every so many steps only, and reuses them between; 1 = always."""
+    begin: float | None = None
+    """Frames begin at this fraction of the denoising steps, from the previous frame's picture; 0 = from noise alone."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the UNets and ControlNets compute in; bfloat16 is faster on GPUs."""
     eta: float = 0.0
     """Fresh noise per step: 0 = DDIM, 1 = as much as DDPM."""
     current: float | None = None
@@ -63,6 +98,11 @@ class RenderOptions:
     batch: int = 4
     """Frames that go through the networks together, up to the step that looks at the frame before; more need more
     memory."""
+    segments: int = 1
+    """Renders so many parts of the video side by side, spread over the devices."""
+    tolerance: float = 0.01
+    """Largest difference of a segment from what one sequence would give, in standard deviations of the latents: decides
+    on how many frames before it a segment is warmed up."""
     label: bool = False
     """Write "AI-generated" into a corner of avatar.mp4; the mark in its metadata is always there."""
     base: Path | None = None
@@ -77,14 +117,27 @@ class RenderOptions:
         _check("seed", self.seed, 0, 2**32 - 1)
         _check("guidance", self.guidance, 1, math.inf)
         _check("strength", self.strength, 0, math.inf)
+        _check("outlines-strength", self.outlines_strength, 0, math.inf)
+        for name in ("guidance", "control"):
+            start, end = getattr(self, f"{name}_start"), getattr(self, f"{name}_end")
+            _check(f"{name}-start", start, 0, 1)
+            _check(f"{name}-end", end, 0, 1)
+            if start >= end:
+                raise UserError(f"--{name}-start {start}: allowed is less than --{name}-end, {end}")
         _check("eta", self.eta, 0, 1)
+        _check("reuse", self.reuse, 1, 1000)
+        _check("begin", self.begin, 0, 0.99)
+        _check("segments", self.segments, 1, math.inf)
+        _check("tolerance", self.tolerance, 1e-6, 1)
+        if self.tuned_share is None:
+            raise UserError(f"--unet {self.unet}: allowed are tuned, base, or a number from 0 (base) to 1 (tuned)")
         for name in ("current", "previous", "noise"):
             _check(name, getattr(self, name), -math.inf, math.inf)
         _check("tau", self.tau, 0, 1)
         _check("tau-end", self.tau_end, 0, 1)
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
-        for name in ("prompt", "negative_prompt", "guidance", "strength", "unet", "label"):
+        for name in SECOND_STAGE:
             if self.stage == "outlines" and getattr(self, name) != getattr(type(self), name):
                 raise UserError(
                     f"--{name.replace('_', '-')} belongs to the second stage, which --stage outlines leaves out; "
@@ -92,6 +145,22 @@ class RenderOptions:
                 )
         if self.negative_prompt and self.guidance == 1:
             raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
+        if self.prompt is not None and self.prompt_timeline is not None:
+            raise UserError("--prompt and --prompt-timeline both say the text; leave one of the two out")
+        if self.segments > 1 and self.begin:
+            raise UserError(
+                "--begin makes each frame of the one before, so --segments cannot start in between; drop one"
+            )
+
+    @property
+    def tuned_share(self) -> float | None:
+        """0 is the base's UNet, 1 the avatar's; None where `unet` says neither."""
+        try:
+            share = {"tuned": 1.0, "base": 0.0}.get(self.unet)
+            share = float(self.unet) if share is None else share
+        except ValueError:
+            return None
+        return share if 0 <= share <= 1 else None
 
 
 def _check(name: str, value: float | None, low: float, high: float) -> None:

@@ -15,12 +15,14 @@ class Progress:
     """Where a render goes on.
 
     Attributes:
-        done: how many of the plan's frames have their files.
-        latents: the last frame's latent float32 [1, h, w, c] of each stage that runs, by its name.
+        done: how many frames of each track have their files, but for shorter tracks, which are done whole.
+        latents: by stage, the last frames' latents float32 [tracks or sequences, h, w, c].
+        warmed_up: by stage, those of each track's last frame that is not shown; 0 where there is none.
     """
 
     done: int = 0
     latents: dict[str, np.ndarray] = field(default_factory=dict)
+    warmed_up: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Progress":
@@ -29,8 +31,12 @@ class Progress:
         if not path.exists():
             return cls()
         with np.load(path) as arrays:
-            latents = {name: arrays[name] for name in arrays.files if name != "done"}
-            return cls(int(arrays["done"]), latents)
+            parts = {"latents": {}, "warmed_up": {}}
+            for name in arrays.files:
+                if name != "done":
+                    part, stage = name.split(".")
+                    parts[part][stage] = arrays[name]
+            return cls(int(arrays["done"]), **parts)
 
     def write(self, folder: Path) -> None:
         """Beside what was there, then renamed: a kill leaves one or the other.
@@ -39,9 +45,11 @@ class Progress:
             UserError: the disk refuses it.
         """
         beside = folder / f"{PROGRESS}.tmp"
+        arrays = {f"latents.{stage}": array for stage, array in self.latents.items()}
+        arrays |= {f"warmed_up.{stage}": array for stage, array in self.warmed_up.items()}
         try:
             with open(beside, "wb") as file:
-                np.savez(file, done=self.done, **self.latents)
+                np.savez(file, done=self.done, **arrays)
             beside.replace(folder / PROGRESS)
         except OSError as error:
             with contextlib.suppress(OSError):

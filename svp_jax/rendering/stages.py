@@ -1,185 +1,253 @@
-"""One stage of a render: its ControlNet, UNet and VAE as one program over a chunk of frames."""
+"""One stage of a render: its ControlNet, UNet and VAE as one program over a chunk of frames of several sequences."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from svp_jax.diffusion import Carry, Schedule, TemporalWeights, guide, sample_sequence
-from svp_jax.models.controlnet import ControlNet, controlled_by_hint, hint_of
-from svp_jax.models.unet import UNet
+from svp_jax.diffusion import Carry, Reuse, Schedule, TemporalWeights, sample_sequence
+from svp_jax.models.controlnet import hint_of
 from svp_jax.models.vae import to_uint8
+from svp_jax.rendering.steering import Steering, predictor
+
+AXIS = "devices"
+# Of arrays with an axis of sequences after one of frames, of those with sequences first, and of what is alike for all.
+FRAMES, SEQUENCES, ALIKE = PartitionSpec(None, AXIS), PartitionSpec(AXIS), PartitionSpec()
 
 
-@partial(jax.jit, static_argnames=("networks", "batch"), donate_argnames=("noise", "carry"))
+class Chunk(NamedTuple):
+    """F frames of B sequences, as arrays for the devices."""
+
+    condition: jax.Array  # uint8 [F, B, H, W, C]
+    text: jax.Array  # float32 [F, B, T, D]
+    noise: jax.Array  # float32 [F, B, h, w, c]
+    starts: jax.Array  # bool [F, B], the frames that do not look back
+    active: jax.Array  # bool [F, B], false behind a sequence's last frame
+
+
+class Shortcuts(NamedTuple):
+    """What is left out to be faster; None, as `sample_sequence` has it."""
+
+    begin: np.int32 | None = None
+    every: np.int32 | None = None
+
+
+NO_SHORTCUTS = Shortcuts()
+
+
+@partial(jax.jit, static_argnames=("networks", "batch", "mesh"), donate_argnames=("chunk", "carry"))
 def sample_chunk(
     networks: nnx.GraphDef,
     parameters: nnx.State,
     schedule: Schedule,
-    text: jax.Array,
-    condition: jax.Array,
-    noise: jax.Array,
-    starts: jax.Array,
     temporal: TemporalWeights,
-    strength: jax.Array,
-    guidance: jax.Array,
+    shortcuts: Shortcuts,
+    negative: jax.Array | None,
     key: jax.Array,
+    steering: Steering,
+    chunk: Chunk,
     carry: Carry,
     batch: int,
+    mesh: Mesh,
 ) -> tuple[jax.Array, jax.Array, Carry]:
-    """Denoises and decodes F frames. Compiled once for each architecture, shape and number of steps.
+    """Denoises and decodes F frames of B sequences, on each device of `mesh` an equal part of the sequences.
+
+    Compiled once for each architecture, shape and number of steps.
 
     Args:
         networks, parameters: `nnx.split((controlnet, unet, vae))`.
         schedule: the denoising steps.
-        text: text features [1, T, D]; with guidance [2, T, D], the unconditional ones first.
-        condition: uint8 [F, H, W, C].
-        noise: float32 [F, 1, h, w, c]; given away.
-        starts: bool [F], the frames that do not look back.
         temporal: weights of the temporal step.
-        strength: factor of the ControlNet's residuals.
-        guidance: scale of the guidance; without effect on one row of text.
+        negative: text features [T, D] for guidance; None goes without.
         key: noise of a schedule with eta > 0.
+        chunk: given away.
         carry: what the call before returned, or `Carry.empty`; given away.
         batch: frames that are computed together where they do not depend on each other.
 
     Returns:
-        latents float32 [F, 1, h, w, c] (scaled), pictures uint8 [F, H, W, 3], the carry for the next chunk.
+        latents float32 [F, B, h, w, c] (scaled), pictures uint8 [F, B, H, W, 3], the carry for the next chunk.
     """
-    controlnet, unet, vae = nnx.merge(networks, parameters)
 
-    predict = steered(controlnet, unet, text, strength)
-    if text.shape[0] == 2:
-        predict = guide(predict, guidance)
-    # One picture at a time: what works at its size needs the most memory.
-    hints = jax.lax.map(lambda picture: hint_of(controlnet, picture[None])[0], condition)
-    latents, carry = sample_sequence(predict, schedule, noise, hints, temporal, carry, starts, key, batch)
+    def of_one_device(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, carry):
+        controlnet, unet, vae = nnx.merge(networks, parameters)
+        predict, again = predictor(controlnet, unet, steering, negative)
+        reuse = None if shortcuts.every is None else Reuse(again, shortcuts.every)
 
-    def picture(latent):
-        return to_uint8(vae.decode(latent / vae.config.scaling_factor)[0])
+        def output(latent, timestep, condition):
+            return predict(latent, timestep, condition)[0]
 
-    return latents, jax.lax.map(picture, latents), carry
-
-
-def steered(controlnet: ControlNet, unet: UNet, text: jax.Array, strength: jax.Array) -> Callable:
-    """A `predict` for `sample_sequence`: (latent [B, h, w, c], timestep, hint [h, w, C0] of one frame) -> [B, h, w, c].
-
-    Args:
-        text: text features [B, T, D].
-    """
-    graph, parameters = nnx.split((controlnet, unet))
-
-    # What is traced outside comes as arguments: custom_vmap cannot close over it.
-    @jax.custom_batching.custom_vmap
-    def output(parameters, text, strength, latent, timestep, hint):
-        controlnet, unet = nnx.merge(graph, parameters)
-        # Both halves of a guided batch get the same control, as in the original ControlNet.
-        return controlled_by_hint(unet, controlnet, latent, timestep, text, hint[None], strength)
-
-    @output.def_vmap
-    def frames_as_one_batch(count, mapped, parameters, text, strength, latents, timestep, hints):
-        """Mapped over frames the networks' own batch grows; with an axis of its own attention would be slow."""
-        controlnet, unet = nnx.merge(graph, parameters)
-        size = latents.shape[1]
-        outputs = controlled_by_hint(
-            unet,
-            controlnet,
-            latents.reshape(count * size, *latents.shape[2:]),
-            timestep,
-            jnp.tile(text, (count, 1, 1)),
-            jnp.repeat(hints, size, axis=0),
-            strength,
+        # One frame at a time: what works at the pictures' size needs the most memory.
+        hints = jax.lax.map(lambda pictures: hint_of(controlnet, pictures), chunk.condition)
+        latents, carry = sample_sequence(
+            predict if reuse else output,
+            schedule,
+            chunk.noise,
+            (hints, chunk.text),
+            temporal,
+            carry,
+            chunk.starts,
+            key,
+            active=chunk.active,
+            begin=shortcuts.begin,
+            reuse=reuse,
+            batch=batch,
         )
-        return outputs.reshape(latents.shape), True
 
-    return partial(output, parameters, text, strength)
+        def pictures(frame):
+            latent, active = frame
+            shape = (*latent.shape[:1], *chunk.condition.shape[2:4], 3)
+            return jax.lax.cond(
+                active.any(),
+                lambda: to_uint8(vae.decode(latent / vae.config.scaling_factor)),
+                lambda: jnp.zeros(shape, jnp.uint8),
+            )
+
+        return latents, jax.lax.map(pictures, (latents, chunk.active)), carry
+
+    steered = Steering(SEQUENCES, ALIKE, ALIKE, ALIKE)
+    return jax.shard_map(
+        of_one_device,
+        mesh=mesh,
+        in_specs=(ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, steered, FRAMES, SEQUENCES),
+        out_specs=(FRAMES, FRAMES, SEQUENCES),
+        check_vma=False,
+    )(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, carry)
+
+
+class Frames(NamedTuple):
+    """n frames of one sequence."""
+
+    condition: np.ndarray  # uint8 [n, H, W, C]
+    numbers: np.ndarray  # int [n], the driver's frame numbers (for the noise)
+    starts: np.ndarray  # bool [n], the frames that do not look back
+    text: np.ndarray  # float32 [n, T, D]
 
 
 class StageSampler:
-    """A stage ready to run. Called with chunk after chunk in order, it hands the last latent on by itself.
+    """A stage ready to run. Called with chunk after chunk in order, it hands the last latents on by itself.
 
-    To go on after `frames` finished ones, give `begin` the last one's latent first.
+    To go on after finished frames, call `begin` first.
 
     Args:
         networks: (controlnet, unet, vae).
-        text: text features [1, T, D], or [2, T, D] (unconditional, conditional) for guidance.
-        schedule, temporal, strength, guidance: as in `sample_chunk`.
-        length: frames of a chunk; a shorter one is filled up, so that nothing compiles again.
+        schedule, temporal, negative, shortcuts, batch: as in `sample_chunk`.
+        steering: its strength [B] says how many sequences there are.
+        length: frames of a chunk of each sequence; fewer are filled up, so that nothing compiles again.
+        devices: share the sequences among them; the first one where there are fewer sequences.
         seed: seed of all noise.
         noise_per_frame: noise by (seed, frame), not the same for all frames.
-        batch: as in `sample_chunk`.
     """
 
     def __init__(
         self,
         networks: tuple[nnx.Module, nnx.Module, nnx.Module],
-        text: jax.Array,
         schedule: Schedule,
         temporal: TemporalWeights,
+        steering: Steering,
         *,
         length: int,
-        strength: float = 1.0,
-        guidance: float = 1.0,
+        negative: np.ndarray | None = None,
+        shortcuts: Shortcuts = NO_SHORTCUTS,
+        devices: Sequence[jax.Device] | None = None,
         seed: int = 0,
         noise_per_frame: bool = False,
         batch: int = 1,
     ):
-        self.networks, self.parameters = nnx.split(networks)
-        self.text, self.schedule, self.temporal, self.length = text, schedule, temporal, length
-        self.strength, self.guidance = np.float32(strength), np.float32(guidance)
+        self.count = len(steering.strength)
+        devices = (jax.devices() if devices is None else devices)[: self.count]
+        self.mesh = Mesh(np.array(devices), (AXIS,))
+        # Sequences without any frame make the devices' parts equal.
+        self.rows = -(-self.count // len(devices)) * len(devices)
+        self.networks, parameters = nnx.split(networks)
+        self.parameters = jax.device_put(parameters, self._sharding(ALIKE))
+        strength = np.resize(np.asarray(steering.strength, np.float32), self.rows)
+        self.steering = steering._replace(strength=strength)
+        self.schedule, self.temporal, self.shortcuts, self.negative = schedule, temporal, shortcuts, negative
         self.start_key, self.step_key = jax.random.split(jax.random.key(seed))
-        self.noise_per_frame, self.batch = noise_per_frame, batch
+        self.noise_per_frame, self.length, self.batch = noise_per_frame, length, batch
         self.channels, self.factor = networks[1].config.in_channels, networks[2].config.factor
-        self.carry, self.ended = None, False
+        self.carry = None
+        self.begin(None, np.zeros(self.count, bool), np.zeros(self.count, int))
 
-    def begin(self, latent: np.ndarray, frames: int) -> None:
-        """Goes on after a frame whose latent float32 [1, h, w, c] is given, with `frames` finished ones in all."""
-        self.carry = jax.device_put(Carry(np.asarray(latent, np.float32), np.bool_(True), np.int32(frames)))
-
-    def __call__(self, condition: np.ndarray, frames: np.ndarray, starts: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """The next chunk of n <= length frames; one with n < length is the last.
+    def begin(self, latents: np.ndarray | None, valid: np.ndarray, frames: np.ndarray) -> None:
+        """Goes on after a frame of each sequence.
 
         Args:
-            condition: uint8 [n, H, W, C].
-            frames: int [n], the driver's frame numbers (for the noise).
-            starts: bool [n], the frames that do not look back.
+            latents: float32 [B, h, w, c] of these frames; None: there are none.
+            valid: bool [B], whether there is one.
+            frames: int [B], how many came before in all.
+        """
+        self.before = latents, np.resize(valid, self.rows), np.resize(frames, self.rows).astype(np.int32)
+
+    def __call__(self, parts: Sequence[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The next n <= length frames of each sequence; some may have none.
 
         Returns:
-            latents float32 [n, h, w, c] (scaled) and pictures uint8 [n, H, W, 3].
+            for each sequence latents float32 [n, h, w, c] (scaled) and pictures uint8 [n, H, W, 3].
         """
-        count = len(condition)
-        if not 1 <= count <= self.length:
-            raise ValueError(f"condition has {count} frames, allowed are 1 to {self.length}")
-        if self.ended:
-            # What was filled up has gone through the carry: it is not the last frame's latent any more.
-            raise ValueError(f"condition comes after a chunk of less than {self.length} frames, which is the last")
-        self.ended = count < self.length
-        fill = np.minimum(np.arange(self.length), count - 1)
-        shape = (1, condition.shape[1] // self.factor, condition.shape[2] // self.factor, self.channels)
+        counts = [len(part.numbers) for part in parts]
+        if len(parts) != self.count or not 1 <= max(counts) <= self.length:
+            raise ValueError(
+                f"there are chunks of {counts} frames, allowed are {self.count} of up to {self.length}, not all empty"
+            )
+        filled = self._filled(parts, counts)
+        shape = (self.rows, *(side // self.factor for side in filled.condition.shape[2:4]), self.channels)
+        numbers = np.zeros(filled.starts.shape, int)
+        if self.noise_per_frame:
+            for row, part in enumerate(parts):
+                numbers[: counts[row], row] = part.numbers
+        filled = filled._replace(noise=start_noise(self.start_key, numbers, shape[1:]))
         if self.carry is None:
-            self.carry = jax.device_put(Carry.empty(shape))
+            latents, valid, frames = self.before
+            latents = np.zeros(shape, np.float32) if latents is None else np.resize(latents, shape)
+            self.carry = self._place(Carry(latents, valid, frames), SEQUENCES)
         latents, pictures, self.carry = sample_chunk(
             self.networks,
             self.parameters,
             self.schedule,
-            self.text,
-            condition[fill],
-            start_noise(self.start_key, frames[fill] if self.noise_per_frame else np.zeros_like(fill), shape),
-            starts[fill],
             self.temporal,
-            self.strength,
-            self.guidance,
+            self.shortcuts,
+            self.negative,
             self.step_key,
+            self.steering,
+            self._place(filled, FRAMES),
             self.carry,
             self.batch,
+            self.mesh,
         )
-        return latents[:count, 0], pictures[:count]
+        latents, pictures = np.asarray(latents), np.asarray(pictures)
+        return [(latents[:count, row], pictures[:count, row]) for row, count in enumerate(counts)]
+
+    def _filled(self, parts: Sequence[Frames], counts: list[int]) -> Chunk:
+        """Arrays of `length` frames of `rows` sequences, without noise; what there is none of is zero."""
+        like = parts[int(np.argmax(counts))]
+
+        def stacked(name: str) -> np.ndarray:
+            example = getattr(like, name)
+            array = np.zeros((self.length, self.rows, *example.shape[1:]), example.dtype)
+            for row, part in enumerate(parts):
+                if counts[row]:
+                    array[: counts[row], row] = getattr(part, name)
+            return array
+
+        active = np.arange(self.length)[:, None] < np.resize([*counts, 0], self.rows)
+        active[:, self.count :] = False
+        return Chunk(stacked("condition"), stacked("text"), None, stacked("starts"), active)
+
+    def _sharding(self, spec: PartitionSpec) -> NamedSharding:
+        return NamedSharding(self.mesh, spec)
+
+    def _place(self, tree, spec: PartitionSpec):
+        return jax.device_put(tree, self._sharding(spec))
 
 
 @partial(jax.jit, static_argnames=("shape",))
 def start_noise(key: jax.Array, numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal noise [F, *shape], one draw for each of `numbers` [F]: equal numbers, equal noise."""
-    return jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number), shape))(numbers)
+    """Standard normal noise [*numbers.shape, *shape], one draw for each of `numbers`: equal numbers, equal noise."""
+    draw = jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number), shape))
+    return draw(numbers.reshape(-1)).reshape(*numbers.shape, *shape)

@@ -14,6 +14,37 @@ LABEL = "AI-generated"
 CAPTION_HEIGHT = 24  # Even, as yuv420p needs.
 
 
+class PictureWriter:
+    """Writes the pictures of a render as images, named by the driver's frame numbers.
+
+    Args:
+        folder: the staged folder of the render.
+        result: whether there are results, or only parsing maps.
+        keep_maps: whether the maps are written.
+    """
+
+    def __init__(self, folder: Path, *, result: bool, keep_maps: bool):
+        # h264 halves the colours' resolution: scores are taken from these.
+        self.frames_folder = folder / "frames" if result else None
+        self.maps_folder = folder / "parsing" if keep_maps else None
+        for part in (self.frames_folder, self.maps_folder):
+            if part:
+                part.mkdir(exist_ok=True)
+
+    def write(self, frames: np.ndarray, parsing: np.ndarray, pictures: np.ndarray | None) -> None:
+        """As `RenderWriter.write`."""
+        for number, frame in enumerate(frames):
+            if self.maps_folder:
+                write_png(self.maps_folder / f"{frame:06d}.png", parsing[number])
+            if pictures is not None:
+                self.picture(frame, pictures[number])
+
+    def picture(self, frame: int, picture: np.ndarray) -> None:
+        """One result uint8 [S, S, 3]; nothing where there are none."""
+        if self.frames_folder:
+            write_png(self.frames_folder / f"{frame:06d}.png", picture, comment=COMMENT)
+
+
 class RenderWriter:
     """Writes pictures as they come, and holds the last one over the driver's frames that are not rendered.
 
@@ -26,8 +57,7 @@ class RenderWriter:
         result: whether there are results, or only parsing maps (then there are no avatar.mp4 and no frames).
         keep_maps: whether the parsing maps are written as images, named by the driver's frame number.
         label: whether avatar.mp4 says in the picture that it is AI-generated.
-        written: frames before this one have their images already, from a run that was interrupted: only the videos
-            are made of them again, and are the same as if nothing had been.
+        written: rendered frames before this one have their images already.
     """
 
     def __init__(
@@ -43,13 +73,7 @@ class RenderWriter:
     ):
         self.driver, self.span, self.next, self.written = driver, span, span.start, written
         self.label = label
-        self.maps_folder = folder / "parsing" if keep_maps else None
-        if keep_maps:
-            self.maps_folder.mkdir(exist_ok=True)
-        # h264 halves the colours' resolution: scores are taken from these.
-        self.frames_folder = folder / "frames" if result else None
-        if result:
-            self.frames_folder.mkdir(exist_ok=True)
+        self.images = PictureWriter(folder, result=result, keep_maps=keep_maps)
         size = driver.size
         self.panels = ["geometry", "parsing"]
         if driver.capture is not None:
@@ -82,31 +106,33 @@ class RenderWriter:
             parsing: uint8 [n, S, S, 3], the parsing maps used.
             pictures: uint8 [n, S, S, 3], the results; None where there are only maps.
         """
+        unwritten = frames >= self.written
+        self.images.write(frames[unwritten], parsing[unwritten], None if pictures is None else pictures[unwritten])
         for number, frame in enumerate(frames):
-            self._show_until(frame)
+            self._hold_until(frame)
             self.parsing = parsing[number]
             if pictures is not None:
                 self.picture = pictures[number]
-            if self.maps_folder and frame >= self.written:
-                write_png(self.maps_folder / f"{frame:06d}.png", self.parsing)
-            self._show_until(frame + 1)
+            self._show(frame)
 
     def finish(self) -> None:
         """Holds the last picture to the end of the span."""
-        self._show_until(self.span.stop)
+        self._hold_until(self.span.stop)
 
-    def _show_until(self, stop: int) -> None:
+    def _hold_until(self, stop: int) -> None:
         for frame in range(self.next, stop):
-            images = {"geometry": self.driver.geometry([frame])[0], "parsing": self.parsing, "result": self.picture}
-            if self.driver.capture is not None:
-                images[self.panels[0]] = self.driver.capture.frames([frame])[0]
-            row = np.concatenate([images[name] for name in self.panels], axis=1)
-            self.side_by_side.write(np.concatenate([self.captions, row]))
-            if self.avatar:
-                self.avatar.write(labelled(self.picture, LABEL) if self.label else self.picture)
-            if self.frames_folder and frame >= self.written:
-                write_png(self.frames_folder / f"{frame:06d}.png", self.picture, comment=COMMENT)
-        self.next = stop
+            self.images.picture(frame, self.picture)
+            self._show(frame)
+
+    def _show(self, frame: int) -> None:
+        images = {"geometry": self.driver.geometry([frame])[0], "parsing": self.parsing, "result": self.picture}
+        if self.driver.capture is not None:
+            images[self.panels[0]] = self.driver.capture.frames([frame])[0]
+        row = np.concatenate([images[name] for name in self.panels], axis=1)
+        self.side_by_side.write(np.concatenate([self.captions, row]))
+        if self.avatar:
+            self.avatar.write(labelled(self.picture, LABEL) if self.label else self.picture)
+        self.next = frame + 1
 
     def _open(self, path: Path, height: int, width: int) -> VideoWriter:
         return VideoWriter(

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from svp_jax.errors import UserError
 from svp_jax.manifest import FACE, content_sha256, read_manifest
 from svp_jax.models.controlnet import ControlNet
@@ -48,14 +50,17 @@ class Avatar:
 def load_avatar(
     folder: Path,
     base: str | Path | None = None,
-    stages: Mapping[str, Literal["tuned", "base"]] | None = None,
+    stages: Mapping[str, Literal["tuned", "base", "both"]] | None = None,
+    dtype=jnp.float32,
 ) -> Avatar:
     """Opens an avatar and its base.
 
     Args:
         base: where the base lies now, if not where it lay in training.
-        stages: the stages to open, each with the UNet to take; only the networks that these need are loaded. None:
-            all stages with their own UNets, and the base's UNet, VAE and text encoder.
+        stages: the stages to open, each with the UNet to take ("both": its own, and the base's is there beside it);
+            only the networks that these need are loaded. None: all stages with their own UNets, and the base's UNet,
+            VAE and text encoder.
+        dtype: what UNets and ControlNets compute in; the rest does in float32.
 
     Raises:
         UserError: not a finished avatar, a missing or misfitting weight file, or another base than in training.
@@ -68,17 +73,17 @@ def load_avatar(
         if manifest["stages"][name]["trainable"] == "locked":
             unets[name] = "base"
     needed = {"text_encoder"}
-    if stages is None or "base" in unets.values():
+    if stages is None or {"base", "both"} & {*unets.values()}:
         needed.add("unet")
     # The base's own UNet, where it is asked for, goes with the base's own VAE.
-    if stages is None or not manifest["vae_tuned"] or "base" in asked.values():
+    if stages is None or not manifest["vae_tuned"] or {"base", "both"} & {*asked.values()}:
         needed.add("vae")
-    opened = load_base(_base_path(folder, manifest, base), needed)
+    opened = load_base(_base_path(folder, manifest, base), needed, dtype)
     _check_base(folder, manifest, opened.path, opened.sha256)
     networks = {
         name: StageNetworks(
-            load_model(folder / name / "controlnet"),
-            opened.unet if unet == "base" else load_model(folder / name / "unet"),
+            load_model(folder / name / "controlnet", dtype),
+            opened.unet if unet == "base" else load_model(folder / name / "unet", dtype),
         )
         for name, unet in unets.items()
     }

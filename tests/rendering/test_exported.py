@@ -12,7 +12,8 @@ from svp_jax.capture.images import read_png
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
-from svp_jax.rendering.stages import StageSampler, start_noise
+from svp_jax.rendering.stages import Frames, StageSampler, start_noise
+from svp_jax.rendering.steering import Steering, window
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts
 from svp_jax.weights.convert import convert
@@ -57,15 +58,19 @@ def test_ten_steps_with_guidance_equal_the_pipelines(exported, guidance, record_
     rng = np.random.default_rng(3)
     condition = rng.integers(0, 256, (2, 64, 64, 9), np.uint8)
     prompts = [NEGATIVE, PROMPT] if guidance > 1 else [PROMPT]
+    schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS)
+    always = window(schedule, 0, 1)
+    *negative, text = encode_prompts(avatar.base, prompts)
     sampler = StageSampler(
         (stage.controlnet, stage.unet, avatar.vae),
-        encode_prompts(avatar.base, prompts),
-        Schedule.from_config(avatar.base.scheduler_config, STEPS),
+        schedule,
         TemporalWeights(1.0, 0.0, 1.0, 0.5),
+        Steering(np.ones(1, np.float32), always, np.float32(guidance), always),
         length=2,
-        guidance=guidance,
+        negative=negative[0] if negative else None,
     )
-    latents, _ = sampler(condition, np.arange(2), np.array([True, True]))
+    texts = np.broadcast_to(text, (2, *text.shape))
+    ((latents, _),) = sampler([Frames(condition, np.arange(2), np.array([True, True]), texts)])
     noise = start_noise(jax.random.split(jax.random.key(0))[0], np.zeros(2, int), (1, 8, 8, 4))
     reference = torch.cat(theirs(pipeline, np.asarray(noise), condition, guidance, "latent"))
     figure = difference(latents, reference)

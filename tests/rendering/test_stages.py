@@ -7,7 +7,8 @@ import pytest
 
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.rendering import stages
-from svp_jax.rendering.stages import StageSampler
+from svp_jax.rendering.stages import Frames, StageSampler
+from svp_jax.rendering.steering import Steering, window
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts
 
@@ -25,20 +26,44 @@ def avatar(avatar_folder):
 def sample(avatar):
     """(chunk length, starts, settings of the sampler) -> latents, pictures of the five frames."""
 
-    def run(length=FRAMES, starts=(0,), condition=CONDITION, prompts=("a person",), eta=0.0, unet=None, **settings):
+    def run(
+        length=FRAMES,
+        starts=(0,),
+        condition=CONDITION,
+        prompts=("a person",),
+        eta=0.0,
+        unet=None,
+        temporal=TEMPORAL,
+        strength=1.0,
+        control=(0, 1),
+        guidance=1.0,
+        guided=(0, 1),
+        **settings,
+    ):
         stage = avatar.stages["details"]
-        settings = {"temporal": TEMPORAL, "length": length, **settings}
+        *negative, text = encode_prompts(avatar.base, prompts)
+        schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS, eta)
         sampler = StageSampler(
             (stage.controlnet, unet or stage.unet, avatar.vae),
-            encode_prompts(avatar.base, prompts),
-            Schedule.from_config(avatar.base.scheduler_config, STEPS, eta),
+            schedule,
+            temporal,
+            Steering(
+                np.full(1, strength, np.float32),
+                window(schedule, *control),
+                np.float32(guidance),
+                window(schedule, *guided),
+            ),
+            length=length,
+            negative=negative[0] if negative else None,
             **settings,
         )
         flags = np.isin(np.arange(FRAMES), starts)
         results = []
         for first in range(0, FRAMES, length):
             part = slice(first, first + length)
-            results.append(sampler(condition[part], 100 + np.arange(FRAMES)[part], flags[part]))
+            numbers = np.arange(FRAMES)[part]
+            texts = np.broadcast_to(text, (len(numbers), *text.shape))
+            results += sampler([Frames(condition[part], 100 + numbers, flags[part], texts)])
         return tuple(np.concatenate(arrays) for arrays in zip(*results, strict=True))
 
     return run
@@ -94,9 +119,9 @@ def test_one_compilation(sample, avatar, monkeypatch):
     traces = []
     original = stages.sample_sequence
 
-    def counted(*arguments):
+    def counted(*arguments, **settings):
         traces.append(1)
-        return original(*arguments)
+        return original(*arguments, **settings)
 
     monkeypatch.setattr(stages, "sample_sequence", counted)
     # No other test has chunks of two, so nothing is compiled yet.
@@ -146,14 +171,18 @@ def test_noise_is_shared_or_by_frame():
 def test_chunks_that_do_not_fit(avatar):
     stage = avatar.stages["details"]
     schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS)
-    text = encode_prompts(avatar.base, ["a person"])
-    sampler = StageSampler((stage.controlnet, stage.unet, avatar.vae), text, schedule, TEMPORAL, length=3)
-    with pytest.raises(ValueError, match="condition has 5 frames, allowed are 1 to 3"):
-        sampler(CONDITION, np.arange(FRAMES), np.zeros(FRAMES, bool))
-    sampler(CONDITION[:2], np.arange(2), np.zeros(2, bool))
-    # The filled-up frame has gone through the carry.
-    with pytest.raises(ValueError, match="after a chunk of less than 3 frames, which is the last"):
-        sampler(CONDITION[2:5], np.arange(2, 5), np.zeros(3, bool))
+    always = window(schedule, 0, 1)
+    steering = Steering(np.ones(2, np.float32), always, np.float32(1), always)
+    sampler = StageSampler((stage.controlnet, stage.unet, avatar.vae), schedule, TEMPORAL, steering, length=3)
+    (text,) = encode_prompts(avatar.base, ["a person"])
+
+    def part(count):
+        texts = np.broadcast_to(text, (count, *text.shape))
+        return Frames(CONDITION[:count], np.arange(count), np.zeros(count, bool), texts)
+
+    for counts in ([5, 1], [1], [0, 0], [1, 1, 1]):
+        with pytest.raises(ValueError, match="allowed are 2 of up to 3, not all empty"):
+            sampler([part(count) for count in counts])
 
 
 @pytest.mark.parametrize("prompts", [("a person",), ("", "a person")])

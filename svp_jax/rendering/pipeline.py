@@ -1,0 +1,203 @@
+"""The frames of a render on their way: conditions and Stage I, conditions and Stage II, files; each in its thread."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from svp_jax.capture.conditions import details_of, outlines_of
+from svp_jax.errors import UserError
+from svp_jax.face.labels import colorize, decode
+from svp_jax.rendering.ahead import ahead
+from svp_jax.rendering.progress import Progress
+from svp_jax.rendering.sequences import Sequence, Track, chunks
+from svp_jax.rendering.stages import Frames, StageSampler
+from svp_jax.rendering.stopwatch import Stopwatch
+
+
+class Writer(Protocol):
+    """Takes what is made of one sequence, in order."""
+
+    def write(self, frames: np.ndarray, parsing: np.ndarray, pictures: np.ndarray | None) -> None:
+        """Of frames int [n]: maps and results uint8 [n, S, S, 3]; no results where only maps are made."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What makes the pictures.
+
+    Attributes:
+        outlines: of all tracks; None takes the drivers' own maps.
+        details: of all sequences; None makes maps alone.
+        text: features [T, D] of Stage I, which draws this person's outlines whatever the text of Stage II says.
+        window: frames of Stage I's condition.
+        labels: those of the maps.
+    """
+
+    outlines: StageSampler | None
+    details: StageSampler | None
+    text: np.ndarray
+    window: int
+    labels: list[str]
+
+    def begin(self, tracks: list[Track], sequences: list[Sequence], progress: Progress) -> None:
+        """Goes on where `progress` says."""
+        for name, sampler, rows in (
+            ("outlines", self.outlines, tracks),
+            ("details", self.details, [tracks[each.track] for each in sequences]),
+        ):
+            if sampler is not None:
+                done = np.array([min(progress.done, len(track.indices)) for track in rows])
+                first = np.array([track.first for track in rows])
+                sampler.begin(progress.latents.get(name), done > 0, first + done)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Frames on their way.
+
+    Attributes:
+        parts: of each track, the frames as a slice of its indices.
+        parsing: of each track, its maps.
+        pictures: of each sequence, its results.
+        latents: of each stage, of each of its rows, all these frames' [n, h, w, c].
+    """
+
+    parts: list[slice]
+    parsing: list[np.ndarray]
+    pictures: list[np.ndarray | None]
+    latents: dict[str, list[np.ndarray]]
+
+
+def render_frames(
+    folder: Path,
+    tracks: list[Track],
+    sequences: list[Sequence],
+    writers: SequenceOf[Writer],
+    stages: Stages,
+    chunk: int,
+    seconds: Stopwatch,
+) -> Progress:
+    """Renders all frames of the tracks, chunk by chunk, from where the `Progress` in `folder` says; returns the last.
+
+    Memory does not grow with the tracks' length.
+
+    Args:
+        writers: of each sequence. A track's warm-up is not handed to them.
+
+    Raises:
+        UserError: a stage gives numbers that are not finite, or the disk is full.
+    """
+    progress = Progress.read(folder)
+    stages.begin(tracks, sequences, progress)
+    done = sum(min(progress.done, len(tracks[each.track].indices)) for each in sequences)
+    total = sum(len(tracks[each.track].indices) for each in sequences)
+    mapped = _with_maps(tracks, stages, chunk, progress.done, seconds)
+    with (
+        ahead(mapped) as mapped,
+        ahead(_with_pictures(mapped, tracks, sequences, stages, seconds)) as finished,
+        tqdm(total=total, initial=done, desc="render", unit="frame", smoothing=0.05) as bar,
+    ):
+        for part in finished:
+            with seconds("write"):
+                for sequence, writer, pictures in zip(sequences, writers, part.pictures, strict=True):
+                    track, where = tracks[sequence.track], part.parts[sequence.track]
+                    shown = slice(min(max(track.warm_up - where.start, 0), where.stop - where.start), None)
+                    frames, parsing = track.indices[where][shown], part.parsing[sequence.track][shown]
+                    if len(frames):
+                        writer.write(frames, parsing, None if pictures is None else pictures[shown])
+                progress = _after(progress, part, tracks, sequences)
+                progress.write(folder)
+            bar.update(sum(part.parts[each.track].stop - part.parts[each.track].start for each in sequences))
+    return progress
+
+
+def _with_maps(tracks: list[Track], stages: Stages, chunk: int, done: int, seconds: Stopwatch) -> Iterator[_Chunk]:
+    for parts in chunks(tracks, chunk, done):
+        frames = [track.indices[part] for track, part in zip(tracks, parts, strict=True)]
+        latents = {}
+        with seconds("outlines"):
+            if stages.outlines is None:
+                parsing = [track.driver.capture.parsing(each) for track, each in zip(tracks, frames, strict=True)]
+            else:
+                conditions = [
+                    outlines_of(track.driver, each, stages.window) if len(each) else np.empty(0)
+                    for track, each in zip(tracks, frames, strict=True)
+                ]
+                texts = [np.broadcast_to(stages.text, (len(each), *stages.text.shape)) for each in frames]
+                results = _sampled(stages.outlines, "outlines", tracks, parts, conditions, texts)
+                latents["outlines"] = [latent for latent, _ in results]
+                parsing = [colorize(decode(maps, stages.labels)) for _, maps in results]
+        yield _Chunk(parts, parsing, [], latents)
+
+
+def _with_pictures(
+    chunks: Iterator[_Chunk], tracks: list[Track], sequences: list[Sequence], stages: Stages, seconds: Stopwatch
+) -> Iterator[_Chunk]:
+    for chunk in chunks:
+        if stages.details is None:
+            yield replace(chunk, pictures=[None] * len(sequences))
+            continue
+        with seconds("details"):
+            conditions, times = [], []
+            for track, part, parsing in zip(tracks, chunk.parts, chunk.parsing, strict=True):
+                frames = track.indices[part]
+                conditions.append(details_of(track.driver, frames, parsing) if len(frames) else np.empty(0))
+                times.append((frames - track.shown_from) / float(track.driver.frame_rate))
+            of_tracks = [each.track for each in sequences]
+            results = _sampled(
+                stages.details,
+                "details",
+                [tracks[each] for each in of_tracks],
+                [chunk.parts[each] for each in of_tracks],
+                [conditions[each] for each in of_tracks],
+                [each.timeline.at(times[each.track]) for each in sequences],
+            )
+        latents = chunk.latents | {"details": [latent for latent, _ in results]}
+        yield replace(chunk, pictures=[pictures for _, pictures in results], latents=latents)
+
+
+def _sampled(
+    sampler: StageSampler,
+    stage: str,
+    tracks: list[Track],
+    parts: list[slice],
+    conditions: list[np.ndarray],
+    texts: list[np.ndarray],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each row latents and pictures, as the sampler gives them; UserError where it has diverged."""
+    frames = [
+        Frames(condition, track.indices[part], track.starts[part], text)
+        for condition, track, part, text in zip(conditions, tracks, parts, texts, strict=True)
+    ]
+    results = sampler(frames)
+    for (latents, _), each in zip(results, frames, strict=True):
+        broken = ~np.isfinite(latents).all(axis=(1, 2, 3))
+        if broken.any():
+            raise UserError(
+                f"the {stage} stage gives numbers that are not finite at frame {each.numbers[broken.argmax()]} of the "
+                "driver; its training may have diverged, or a temporal weight, --guidance or --strength is too large"
+            )
+    return results
+
+
+def _after(progress: Progress, chunk: _Chunk, tracks: list[Track], sequences: list[Sequence]) -> Progress:
+    """What is done with `chunk`, and the last latents; of a track that had ended before, those it ended with."""
+    rows = {"outlines": range(len(tracks)), "details": [each.track for each in sequences]}
+    last, warm = dict(progress.latents), dict(progress.warmed_up)
+    for stage, latents in chunk.latents.items():
+        shape = latents[0].shape[1:]
+        last[stage] = last.get(stage, np.zeros((len(latents), *shape), np.float32)).copy()
+        warm[stage] = warm.get(stage, np.zeros((len(latents), *shape), np.float32)).copy()
+        for row, (number, each) in enumerate(zip(rows[stage], latents, strict=True)):
+            if len(each):
+                last[stage][row] = each[-1]
+            place = tracks[number].warm_up - 1 - chunk.parts[number].start
+            if 0 <= place < len(each):
+                warm[stage][row] = each[place]
+    return Progress(max(part.stop for part in chunk.parts), last, warm)
