@@ -32,7 +32,7 @@ class Reuse(NamedTuple):
     """
 
     again: Callable  # (latent, timestep, condition, features) -> output
-    every: jax.Array | int  # computed at each step whose number this divides, and at the first of each phase
+    every: jax.Array | int  # computed at each step whose number this divides, at the first of each phase, at `begin`
 
 
 def sample_sequence(
@@ -104,16 +104,20 @@ def sample_sequence(
 
     columns = jax.tree.map(jnp.asarray, schedule)
     first, last = temporal.mixed_steps(schedule.num_steps)
-    if begin is not None:
-        first = jnp.where(begin > 0, 0, first)
+    # Where the second phase starts.
+    second = first if begin is None else jnp.where(begin > 0, 0, first)
 
     def output_of(number, start, latent, condition, features):
         """The network's output at a step of a phase that starts with the step `start`, and the features to reuse."""
         timestep = columns.timesteps[number]
         if reuse is None:
             return predict(latent, timestep, condition), features
+        anew = (number % reuse.every == 0) | (number == start)
+        if begin is not None:
+            # Of all sequences, or it would matter to one whether those beside it begin here.
+            anew |= number == begin
         return jax.lax.cond(
-            (number % reuse.every == 0) | (number == start),
+            anew,
             lambda: predict(latent, timestep, condition),
             lambda: (reuse.again(latent, timestep, condition, features), features),
         )
@@ -146,26 +150,26 @@ def sample_sequence(
         )
 
     def alone(inputs):
-        """A frame after the steps before `first`."""
+        """A frame after the first phase."""
         start, condition, frame = inputs
 
         def next_step(number, state):
             latent, features = state
             output, features = output_of(number, 0, latent, condition, features)
             # None of these mixes; the branch alone keeps them apart from what makes the noise, to be rounded alike.
-            never = jnp.broadcast_to(number >= first, (rows,))
+            never = jnp.broadcast_to(number >= second, (rows,))
             return step_of(number, latent, output, frame, never, carry.latent), features
 
-        latent, _ = jax.lax.fori_loop(0, first, next_step, (start, no_features(start, condition)))
+        latent, _ = jax.lax.fori_loop(0, second, next_step, (start, no_features(start, condition)))
         return latent
 
     def next_frame(carry: Carry, inputs):
         start, condition, shot_start, there = inputs
         looks_back = carry.valid & ~shot_start
-        lower, skips = first, jnp.zeros(rows, bool)
+        lower, skips = second, jnp.zeros(rows, bool)
         if begin is not None:
             skips = looks_back & (begin > 0)
-            lower = jnp.where((skips | ~there).all(), begin, first)
+            lower = jnp.where((skips | ~there).all(), begin, second)
             noised = columns.signal[begin] * carry.latent + columns.noise[begin] * start
             start = _choose(skips, noised, start)
 
