@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy_sampling import SD, SHAPE, inputs, network, sample
 
 from svp_jax.diffusion import (
     Carry,
@@ -17,38 +18,9 @@ from svp_jax.diffusion import (
     sample_sequence,
 )
 
-SD = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-}
 V = {**SD, "prediction_type": "v_prediction"}
-SHAPE = (2, 4, 4, 3)  # B, h, w, c
 PLAIN = TemporalWeights.plain()
 MIXED = TemporalWeights(0.7, 0.4, 0.9, 0.6)
-
-
-def inputs(frames, seed=0, shape=SHAPE):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(frames, *shape)).astype("f"), rng.normal(size=(frames, *shape)).astype("f")
-
-
-def network(latent, timestep, condition):
-    """Stands for a network: depends on all three inputs, and mixes pixels and channels."""
-    rolled = jnp.roll(latent, 1, axis=1) * 0.3 - jnp.roll(latent, 1, axis=3) * 0.2
-    return jnp.tanh(latent * 0.6 + rolled + condition * 0.5) + timestep * 1e-4
-
-
-def network64(latent, timestep, condition):
-    """The same in NumPy, in whatever precision it is given."""
-    rolled = np.roll(latent, 1, axis=1) * 0.3 - np.roll(latent, 1, axis=3) * 0.2
-    return np.tanh(latent * 0.6 + rolled + condition * 0.5) + timestep * 1e-4
-
-
-sample = jax.jit(partial(sample_sequence, network))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])
@@ -180,7 +152,7 @@ def numpy_sequence(config, num_steps, noise, conditions, weights, steps_mixed, p
             a = alphas[t]
             t_prev = t - 1000 // num_steps
             a_prev = alphas[t_prev] if t_prev >= 0 else alphas[0]
-            out = network64(x, t, conditions[f])
+            out = network(x, t, conditions[f], np)
             if schedule.prediction_type == "epsilon":
                 x0, eps = (x - np.sqrt(1 - a) * out) / np.sqrt(a), out
             else:
@@ -224,7 +196,7 @@ def test_stochastic_temporal_step_weighs_the_fresh_noise_too():
             a, a_prev = alphas[t], alphas[max(t - 200, 0)]
             s = eta * np.sqrt((1 - a_prev) / (1 - a)) * np.sqrt(1 - a / a_prev)
             z = np.asarray(jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, f), i), SHAPE[1:]))
-            out = network64(x, t, conditions[f])
+            out = network(x, t, conditions[f], np)
             x0 = np.sqrt(a) * x - np.sqrt(1 - a) * out
             rest = np.sqrt(1 - a_prev - s**2) * (np.sqrt(a) * out + np.sqrt(1 - a) * x) + s * z
             mixed = previous is not None and i == 2
