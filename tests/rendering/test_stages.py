@@ -7,7 +7,7 @@ import pytest
 
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.rendering import stages
-from svp_jax.rendering.stages import Frames, StageSampler
+from svp_jax.rendering.stages import Frames, Shortcuts, StageSampler
 from svp_jax.rendering.steering import Steering, window
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts
@@ -191,3 +191,24 @@ def test_frames_computed_together_change_nothing(sample, prompts):
     alone, _ = sample(prompts=prompts, guidance=3.0)
     together, _ = sample(prompts=prompts, guidance=3.0, batch=4)
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * alone.std())
+
+
+def test_shortcuts_that_leave_nothing_out_change_nothing(sample, usual, monkeypatch):
+    traces = []
+    original = stages.sample_sequence
+
+    def counted(*arguments, **settings):
+        traces.append(1)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(stages, "sample_sequence", counted)
+
+    def shortened(begin, every):
+        return sample(shortcuts=Shortcuts(np.int32(begin), np.int32(every)))[0]
+
+    # Rounding: another program.
+    np.testing.assert_allclose(shortened(0, 1), usual[0], rtol=0, atol=1e-5 * usual[0].std())
+    # The first frame has none before it to begin from.
+    assert (difference(shortened(2, 1), usual[0]) > 1e-3).tolist() == [False, True, True, True, True]
+    assert (difference(shortened(0, 2), usual[0]) > 1e-3).all()
+    assert len(traces) == 1
