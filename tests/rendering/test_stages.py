@@ -12,6 +12,9 @@ from svp_jax.rendering.steering import Steering, window
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts
 
+# Users of the command line would see it.
+pytestmark = pytest.mark.filterwarnings("error:Some donated buffers were not usable")
+
 FRAMES, STEPS = 5, 4
 TEMPORAL = TemporalWeights(0.6, 0.5, 0.9, 0.5)
 CONDITION = np.random.default_rng(0).integers(0, 256, (FRAMES, 64, 64, 9), np.uint8)
