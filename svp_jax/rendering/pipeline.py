@@ -13,6 +13,7 @@ from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize, decode
 from svp_jax.rendering.ahead import ahead
+from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.progress import Progress
 from svp_jax.rendering.sequences import Sequence, Track, chunks
 from svp_jax.rendering.stages import Frames, StageSampler
@@ -123,7 +124,7 @@ def _with_maps(tracks: list[Track], stages: Stages, chunk: int, done: int, secon
         latents = {}
         with seconds("outlines"):
             if stages.outlines is None:
-                parsing = [track.driver.capture.parsing(each) for track, each in zip(tracks, frames, strict=True)]
+                parsing = [_own_maps(track.driver, each) for track, each in zip(tracks, frames, strict=True)]
             else:
                 conditions = [
                     outlines_of(track.driver, each, stages.window) if len(each) else np.empty(0)
@@ -134,6 +135,11 @@ def _with_maps(tracks: list[Track], stages: Stages, chunk: int, done: int, secon
                 latents["outlines"] = [latent for latent, _ in results]
                 parsing = [colorize(decode(maps, stages.labels)) for _, maps in results]
         yield _Chunk(parts, parsing, [], latents)
+
+
+def _own_maps(driver: Driver, frames: np.ndarray) -> np.ndarray:
+    """The driver's maps uint8 [n, S, S, 3] of the frames int [n], which may be none."""
+    return driver.capture.parsing(frames) if len(frames) else np.empty((0, driver.size, driver.size, 3), np.uint8)
 
 
 def _with_pictures(

@@ -7,6 +7,7 @@ import time
 import programs
 import pytest
 import render_run
+from factories import make_capture
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import PROGRESS, read_manifest
@@ -22,8 +23,8 @@ SETTINGS = {"steps": 2, "frames": "all", "chunk": 3}
 def run(quiet, avatar_folder, driver_folder, tmp_path):
     """settings -> the hashes of the files of a render into `tmp_path / name`."""
 
-    def once(name="out", **changes):
-        out = render(avatar_folder, driver_folder, tmp_path / name, RenderOptions(**{**SETTINGS, **changes}))
+    def once(name="out", driver=driver_folder, **changes):
+        out = render(avatar_folder, driver, tmp_path / name, RenderOptions(**{**SETTINGS, **changes}))
         return read_manifest(out, "render")["files"]
 
     return once
@@ -31,11 +32,12 @@ def run(quiet, avatar_folder, driver_folder, tmp_path):
 
 @pytest.fixture
 def interrupted(run, monkeypatch):
-    """Starts a render that ends before its chunk number `chunk` is written."""
+    """Starts a render that ends before its chunk number `chunk` is written, or a segment's part of one."""
 
     def until(chunk, error=KeyboardInterrupt, **changes):
         written = []
-        original = render_module.RenderWriter.write
+        writer = render_module.PictureWriter if "segments" in changes else render_module.RenderWriter
+        original = writer.write
 
         def write(self, *arguments):
             if len(written) == chunk:
@@ -44,7 +46,7 @@ def interrupted(run, monkeypatch):
             original(self, *arguments)
 
         with monkeypatch.context() as patch, pytest.raises(error if isinstance(error, type) else type(error)) as caught:
-            patch.setattr(render_module.RenderWriter, "write", write)
+            patch.setattr(writer, "write", write)
             run(**changes)
         return str(caught.value)
 
@@ -63,6 +65,33 @@ def test_it_goes_on_after_the_last_finished_chunk(run, interrupted, tmp_path, ca
     assert run(**settings) == whole
     assert "going on with the unfinished run" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*whole, "render.json"])
+
+
+def check_segments(run, interrupted, tmp_path, capsys, stops, expected, **settings):
+    whole = run("whole", **settings)
+    seams = read_manifest(tmp_path / "whole", "render")["seams"]
+    assert {stage: [(seam["frame"], seam["warm_up"]) for seam in found] for stage, found in seams.items()} == expected
+    for written in stops:
+        interrupted(written, **settings)
+        assert (tmp_path / "out.partial" / PROGRESS).exists() and not (tmp_path / "out").exists()
+    assert run(**settings) == whole
+    assert capsys.readouterr().err.count("going on with the unfinished run") == len(stops)
+    assert read_manifest(tmp_path / "out", "render")["seams"] == seams
+    assert len(list((tmp_path / "out" / "frames").iterdir())) == 12
+
+
+def test_segments_go_on_too(run, interrupted, tmp_path, capsys):
+    """Two of eight frames in three chunks; the second one shows the last four of its."""
+    # The first segment's part of the second chunk is written, not the second one's; then that of the third chunk.
+    stops, expected = (2, 3), {"outlines": [(8, 4)], "details": [(8, 4)]}
+    driver = make_capture(tmp_path / "driver", 12)
+    check_segments(run, interrupted, tmp_path, capsys, stops, expected, driver=driver, segments=2, tolerance=1.0)
+
+
+def test_a_segment_that_ends_chunks_before_the_others_goes_on_too(run, interrupted, tmp_path, capsys):
+    """One of seven frames, in three chunks, and one of two, whose warm-up starts at the cut before the last frame."""
+    expected = {"details": [(10, 1)]}
+    check_segments(run, interrupted, tmp_path, capsys, (2, 1), expected, segments=2, maps="driver")
 
 
 def test_without_a_finished_chunk_nothing_is_left(interrupted, tmp_path):
