@@ -210,7 +210,9 @@ def _tracks(
     """One track for each driver, shared by its videos; or the segments of the one video."""
     first = next(iter(videos.values()))
     if first.options.segments > 1:
-        warm_up = warm_up_frames(temporal, first.options.steps, first.options.tolerance)
+        # One stage after the other: the second settles once the maps that it is given have.
+        stages = len(stage_unets(first.options))
+        warm_up = stages * warm_up_frames(temporal, first.options.steps, first.options.tolerance)
         tracks = split(first.driver, first.plan, first.options.segments, warm_up)
         timeline = Timeline.of(avatar.base, first.text)
         return tracks, [Sequence(number, timeline, first.options.strength) for number in range(len(tracks))]
