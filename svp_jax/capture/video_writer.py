@@ -13,8 +13,8 @@ from svp_jax.errors import UserError
 
 # Sound that an mp4 can carry as it is; any other is encoded again.
 MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
-# x264's analysis over macroblock trees reads memory that nobody wrote where it uses AVX-512 (x264 as in PyAV 18), so the
-# same pictures give other bytes. Without it they give the same, in files that are a tenth larger.
+# x264's analysis over macroblock trees reads memory that nobody wrote where it uses AVX-512 (x264 as in PyAV 18), so
+# the same pictures give other bytes. Without it they give the same, in files that are a tenth larger.
 X264 = "mbtree=0"
 AAC_RATES = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000}  # Hertz; it has more, players do not.
 
@@ -89,7 +89,7 @@ class VideoWriter:
         """Finishes the file and gives it its name; an error leaves no file."""
         try:
             self._mux(self._stream.encode())
-            self._mux_audio(self.count / self.rate)
+            self._mux_audio(self.count / self.rate, last=True)
             self._container.close()
             self._partial.replace(self.path)
         except (OSError, av.FFmpegError) as error:
@@ -137,11 +137,15 @@ class VideoWriter:
             self._packets = encoded_packets(self._source, target, start)
         self._next_packet = next(self._packets, None)
 
-    def _mux_audio(self, until: Fraction) -> None:
+    def _mux_audio(self, until: Fraction, last: bool = False) -> None:
+        """Writes the packets that end by `until`; with `last` also the one that goes on after it, shortened."""
         while self._next_packet is not None:
             packet = self._next_packet
-            if packet.pts * packet.time_base >= until:
+            # A packet may last for several frames (FLAC's 100 ms): the sound would end that much after the picture.
+            remaining = round(until / packet.time_base) - packet.pts
+            if remaining <= 0 or (remaining < packet.duration and not last):
                 return
+            packet.duration = min(packet.duration, remaining)
             self._mux([packet])
             self._next_packet = next(self._packets, None)
 
