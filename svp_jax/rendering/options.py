@@ -75,6 +75,9 @@ class RenderOptions:
     """Computes the coarse levels of the networks at every so many steps only, and reuses them between; 1 = always."""
     begin: float | None = None
     """Frames begin at this fraction of the denoising steps, from the previous frame's picture; 0 = from noise alone."""
+    still: float = 0.0
+    """Takes the first stage's last map again while its condition differs by less, in grey levels on average; 0 = never.
+    """
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the UNets and ControlNets compute in; bfloat16 is faster on GPUs."""
     eta: float = 0.0
@@ -127,6 +130,7 @@ class RenderOptions:
         _check("eta", self.eta, 0, 1)
         _check("reuse", self.reuse, 1, 1000)
         _check("begin", self.begin, 0, 0.99)
+        _check("still", self.still, 0, 255)
         _check("segments", self.segments, 1, math.inf)
         _check("tolerance", self.tolerance, 1e-6, 1)
         if self.tuned_share is None:
@@ -151,6 +155,9 @@ class RenderOptions:
             raise UserError(
                 "--begin makes each frame of the one before, so --segments cannot start in between; drop one"
             )
+
+        if self.segments > 1 and self.still:
+            raise UserError("--still depends on all frames before, so --segments cannot start in between; drop one")
 
     @property
     def tuned_share(self) -> float | None:
