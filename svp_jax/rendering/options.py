@@ -101,6 +101,11 @@ class RenderOptions:
     batch: int = 4
     """Frames that go through the networks together, up to the step that looks at the frame before; more need more
     memory."""
+    also: tuple[Path, ...] = ()
+    """Further drivers, rendered in the same run; --out then holds a folder for each."""
+    sweep: str | None = None
+    """A setting in several values, rendered in the same run: strength=0.2:1.4:7, strength=0.4|1 or prompt=TEXT|TEXT;
+    --out then holds a folder for each, a contact sheet and a grid of videos."""
     segments: int = 1
     """Renders so many parts of the video side by side, spread over the devices."""
     tolerance: float = 0.01
@@ -149,6 +154,10 @@ class RenderOptions:
                 )
         if self.negative_prompt and self.guidance == 1:
             raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
+        if self.segments > 1 and (self.also or self.sweep):
+            raise UserError("--segments spreads one video over the devices, --also and --sweep several; drop one")
+        if self.sweep and self.stage == "outlines":
+            raise UserError("--sweep belongs to the second stage, which --stage outlines leaves out; drop one")
         if self.prompt is not None and self.prompt_timeline is not None:
             raise UserError("--prompt and --prompt-timeline both say the text; leave one of the two out")
         if self.segments > 1 and self.begin:

@@ -40,6 +40,7 @@ from svp_jax.rendering.samplers import build_stages
 from svp_jax.rendering.segments import seam_differences, split, warm_up_frames
 from svp_jax.rendering.sequences import Sequence, Track
 from svp_jax.rendering.stopwatch import Stopwatch
+from svp_jax.rendering.sweep import variants, write_overview
 from svp_jax.rendering.writer import COMMENT, PictureWriter, RenderWriter
 from svp_jax.unfinished import changes, check_same_run
 from svp_jax.weights.avatar import Avatar, load_avatar
@@ -85,27 +86,51 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
     video that were not rendered (no face) and show the picture before, `shot_starts` the positions where no
     previous frame was mixed in, `seams` where segments meet.
 
+    With `options.sweep` or `options.also` there are several videos, and `out` is as in `sweep`.
+
     Raises:
         UserError: bad input, named.
     """
-    check_output(out, "render", options.force)
+    several = bool(options.sweep or options.also)
+    kind = "sweep" if several else "render"
+    check_output(out, kind, options.force)
     manifest = read_manifest(avatar_folder, "avatar")
-    video = _opened(Path(avatar_folder), manifest, driver_path, options)
-    with _staged(out, "render", video.options, _run(manifest, {"": video})) as folder:
-        _render_all(folder, Path(avatar_folder), {"": video})
+    options = with_preset(options, manifest["config"]["preview_steps"])
+    videos = _opened(Path(avatar_folder), manifest, [driver_path, *options.also], options)
+    if options.tuned_share < 1 and (options.prompt or options.prompt_timeline or options.sweep):
+        print(CONSENT, file=sys.stderr)
+    with _staged(out, kind, options, _run(manifest, videos)) as folder:
+        _render_all(folder, Path(avatar_folder), videos)
+        if several:
+            _finish_sweep(folder, videos, options)
     return Path(out)
 
 
-def _opened(avatar: Path, manifest: dict, driver_path: Path, options: RenderOptions) -> Video:
-    """A video that is ready to be rendered, with all its settings given."""
-    options = with_preset(options, manifest["config"]["preview_steps"])
-    driver = open_driver(avatar, manifest, driver_path, options)
-    plan = plan_frames(driver, options.frames)
-    check_fit(avatar, manifest, driver, options)
-    text = read_text(options, manifest["prompt"])
-    if options.tuned_share < 1 and (options.prompt or options.prompt_timeline):
-        print(CONSENT, file=sys.stderr)
-    return Video(driver, plan, options, _temporal(manifest, options), text)
+def _opened(avatar: Path, manifest: dict, drivers: list[Path], options: RenderOptions) -> dict[str, Video]:
+    """The videos by the names of their folders ("" where there is one alone), ready to be rendered."""
+    videos, temporal = {}, _temporal(manifest, options)
+    for number, path in enumerate(drivers, start=1):
+        driver = open_driver(avatar, manifest, path, options)
+        plan = plan_frames(driver, options.frames)
+        check_fit(avatar, manifest, driver, options)
+        for name, each in variants(options).items():
+            # Two drivers may have the same name.
+            names = [f"driver_{number}_{Path(path).stem}"] if len(drivers) > 1 else []
+            text = read_text(each, manifest["prompt"])
+            videos["_".join([*names, name] if name else names)] = Video(driver, plan, each, temporal, text)
+    return videos
+
+
+def _finish_sweep(folder: Path, videos: dict[str, Video], options: RenderOptions) -> None:
+    first = next(iter(videos.values()))
+    labels = {
+        name: f"{name} {video.text.prompts[0]}" if "prompt_" in name else name.replace("_", " ")
+        for name, video in videos.items()
+    }
+    if options.stage == "both":
+        frames = {name: list(video.plan.span) for name, video in videos.items()}
+        write_overview(folder, labels, frames, first.driver.frame_rate)
+    write_manifest(folder, "sweep", {"sweep": options.sweep, "videos": labels})
 
 
 def _temporal(manifest: dict, options: RenderOptions) -> dict[str, float | None]:

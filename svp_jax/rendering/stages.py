@@ -25,7 +25,6 @@ class Chunk(NamedTuple):
 
     condition: jax.Array  # uint8 [F, B, H, W, C]
     text: jax.Array  # float32 [F, B, T, D]
-    noise: jax.Array  # float32 [F, B, h, w, c]
     starts: jax.Array  # bool [F, B], the frames that do not look back
     active: jax.Array  # bool [F, B], false behind a sequence's last frame
 
@@ -40,7 +39,7 @@ class Shortcuts(NamedTuple):
 NO_SHORTCUTS = Shortcuts()
 
 
-@partial(jax.jit, static_argnames=("networks", "batch", "mesh"), donate_argnames=("chunk", "carry"))
+@partial(jax.jit, static_argnames=("networks", "batch", "mesh"), donate_argnames=("noise", "carry"))
 def sample_chunk(
     networks: nnx.GraphDef,
     parameters: nnx.State,
@@ -51,6 +50,7 @@ def sample_chunk(
     key: jax.Array,
     steering: Steering,
     chunk: Chunk,
+    noise: jax.Array,
     carry: Carry,
     batch: int,
     mesh: Mesh,
@@ -65,7 +65,7 @@ def sample_chunk(
         temporal: weights of the temporal step.
         negative: text features [T, D] for guidance; None goes without.
         key: noise of a schedule with eta > 0.
-        chunk: given away.
+        noise: float32 [F, B, h, w, c]; given away.
         carry: what the call before returned, or `Carry.empty`; given away.
         batch: frames that are computed together where they do not depend on each other.
 
@@ -73,7 +73,7 @@ def sample_chunk(
         latents float32 [F, B, h, w, c] (scaled), pictures uint8 [F, B, H, W, 3], the carry for the next chunk.
     """
 
-    def of_one_device(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, carry):
+    def of_one_device(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, noise, carry):
         controlnet, unet, vae = nnx.merge(networks, parameters)
         predict, again = predictor(controlnet, unet, steering, negative)
         reuse = None if shortcuts.every is None else Reuse(again, shortcuts.every)
@@ -86,7 +86,7 @@ def sample_chunk(
         latents, carry = sample_sequence(
             predict if reuse else output,
             schedule,
-            chunk.noise,
+            noise,
             (hints, chunk.text),
             temporal,
             carry,
@@ -113,10 +113,10 @@ def sample_chunk(
     return jax.shard_map(
         of_one_device,
         mesh=mesh,
-        in_specs=(ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, steered, FRAMES, SEQUENCES),
+        in_specs=(ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, steered, FRAMES, FRAMES, SEQUENCES),
         out_specs=(FRAMES, FRAMES, SEQUENCES),
         check_vma=False,
-    )(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, carry)
+    )(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, noise, carry)
 
 
 class Frames(NamedTuple):
@@ -201,7 +201,7 @@ class StageSampler:
         if self.noise_per_frame:
             for row, part in enumerate(parts):
                 numbers[: counts[row], row] = part.numbers
-        filled = filled._replace(noise=start_noise(self.start_key, numbers, shape[1:]))
+        noise = start_noise(self.start_key, numbers, shape[1:])
         if self.carry is None:
             latents, valid, frames = self.before
             latents = np.zeros(shape, np.float32) if latents is None else np.resize(latents, shape)
@@ -216,6 +216,7 @@ class StageSampler:
             self.step_key,
             self.steering,
             self._place(filled, FRAMES),
+            self._place(noise, FRAMES),
             self.carry,
             self.batch,
             self.mesh,
@@ -224,7 +225,7 @@ class StageSampler:
         return [(latents[:count, row], pictures[:count, row]) for row, count in enumerate(counts)]
 
     def _filled(self, parts: Sequence[Frames], counts: list[int]) -> Chunk:
-        """Arrays of `length` frames of `rows` sequences, without noise; what there is none of is zero."""
+        """Arrays of `length` frames of `rows` sequences; what there is none of is zero."""
         like = parts[int(np.argmax(counts))]
 
         def stacked(name: str) -> np.ndarray:
@@ -237,7 +238,7 @@ class StageSampler:
 
         active = np.arange(self.length)[:, None] < np.resize([*counts, 0], self.rows)
         active[:, self.count :] = False
-        return Chunk(stacked("condition"), stacked("text"), None, stacked("starts"), active)
+        return Chunk(stacked("condition"), stacked("text"), stacked("starts"), active)
 
     def _sharding(self, spec: PartitionSpec) -> NamedSharding:
         return NamedSharding(self.mesh, spec)
