@@ -24,7 +24,7 @@ SECOND_STAGE = (
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What `render` does; every field is a flag of `svp render`. `render.json` records all but this machine's paths.
+    """What `render` does; every field is a flag of `svp render`. `render.json` records all but paths.
 
     Raises:
         UserError: a value outside what is allowed, or two values that contradict each other.

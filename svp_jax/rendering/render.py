@@ -45,8 +45,8 @@ from svp_jax.rendering.writer import COMMENT, PictureWriter, RenderWriter
 from svp_jax.unfinished import changes, check_same_run
 from svp_jax.weights.avatar import Avatar, load_avatar
 
-# Options that say nothing about the result.
-_OF_THIS_MACHINE = ("force", "base", "face_model_file")
+# Options that say nothing about the result, or that what is recorded besides says better.
+_NOT_RECORDED = ("force", "base", "face_model_file", "also", "prompt_timeline")
 CONSENT = (
     "note: the text decides whom this video shows. Where it names a real person, have that person's consent, and say "
     "that the video is AI-generated wherever you show it."
@@ -295,9 +295,7 @@ def _manifest(avatar: Avatar, video: Video, seams: dict, seconds: Stopwatch) -> 
 
 
 def _settings(options: RenderOptions) -> dict:
-    settings = {key: value for key, value in asdict(options).items() if key not in _OF_THIS_MACHINE}
-    # Its content is in `text`.
-    return settings | {"prompt_timeline": options.prompt_timeline and str(options.prompt_timeline)}
+    return {key: value for key, value in asdict(options).items() if key not in _NOT_RECORDED}
 
 
 def content_hashes(folder: Path) -> dict[str, str]:
