@@ -81,7 +81,7 @@ def test_a_sweep_is_as_each_alone(run, capsys, monkeypatch):
     out = run("sweep", sweep="strength=0.2|1")
     # One program for each stage.
     assert len(traces) <= 2
-    assert read_manifest(out, "sweep")["videos"] == {"strength_0.2": "strength 0.2", "strength_1": "strength 1"}
+    assert read_manifest(out, "sweep")["videos"] == ["strength_0.2", "strength_1"]
     assert inspect(out) == []
     alone = {name: frames_of(run(f"alone_{name}", strength=value)) for name, value in (("0.2", 0.2), ("1", 1.0))}
     for name, expected in alone.items():
