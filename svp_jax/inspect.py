@@ -163,6 +163,18 @@ def _check_render(path: Path, manifest: dict) -> list[str]:
     return list(_damage(manifest["files"], content_hashes(path)).values())
 
 
+def _check_sweep(path: Path, manifest: dict) -> list[str]:
+    problems = _missing(path, ["sheet.png"])
+    for name in manifest["videos"]:
+        try:
+            problems += [
+                f"{name}: {problem}" for problem in _check_render(path / name, read_manifest(path / name, "render"))
+            ]
+        except UserError as error:
+            problems.append(str(error))
+    return problems
+
+
 def _damage(files: dict[str, str], found: dict[str, str]) -> dict[str, str]:
     """What is wrong with each of `files` whose hash is not as recorded."""
     return {
@@ -189,6 +201,7 @@ _CHECKS = {
     "capture": _check_capture,
     "avatar": _check_avatar,
     "render": _check_render,
+    "sweep": _check_sweep,
     "report": _check_report,
     "demo": _check_demo,
 }

@@ -1,7 +1,8 @@
 """The manifest that every finished folder carries, and the rule that a folder is finished or not there.
 
-A capture, an avatar, a render and a report each hold one JSON file (`capture.json`, `avatar.json`, `render.json`,
-`metrics.json`) with `kind`, `schema_version`, what made it, and a checksum over its own content.
+A capture, an avatar, a render, a sweep and a report each hold one JSON file (`capture.json`, `avatar.json`,
+`render.json`, `sweep.json`, `metrics.json`) with `kind`, `schema_version`, what made it, and a checksum over its own
+content.
 """
 
 import contextlib
@@ -16,12 +17,13 @@ from pathlib import Path
 from svp_jax.errors import UserError
 
 # Of each kind. Avatars of version 1 name one capture, others a list of them.
-SCHEMA_VERSIONS = {"demo": 1, "capture": 1, "avatar": 2, "render": 1, "report": 1}
+SCHEMA_VERSIONS = {"demo": 1, "capture": 1, "avatar": 2, "render": 1, "sweep": 1, "report": 1}
 FILE_NAMES = {
     "demo": "demo.json",
     "capture": "capture.json",
     "avatar": "avatar.json",
     "render": "render.json",
+    "sweep": "sweep.json",
     "report": "metrics.json",
 }
 CHECKSUM = "manifest_sha256"

@@ -4,10 +4,12 @@
     python tools/benchmark.py train               one training step, here and in PyTorch with diffusers' networks
     python tools/benchmark.py loader              batches of conditions a second, and how long a step waits for them
     python tools/benchmark.py convert             a single-file SD 1.5 to a folder; loading a float16 folder
+    python tools/benchmark.py render --demo DEMO  whole renders of a demo, here and as a loop over diffusers' pipelines
     python tools/benchmark.py raster              pictures of normals a second; --ict-model adds a whole head
 
-Prints times, ratios and memory. `model`, `train` and `convert` need the [dev] extra, 15 GB of disk below --work and
-16 GB of memory; their weights are random. `train` measures small networks, with --full-width SD 1.5 on a GPU.
+Prints times, ratios and memory. `model`, `train`, `render` and `convert` need the [dev] extra, `model` and `convert`
+15 GB of disk below --work and 16 GB of memory; weights are random but for `render`. `train` measures small networks,
+with --full-width SD 1.5 on a GPU.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from svp_jax.process import set_up_process
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "train", "loader", "convert", "raster"))
+    parser.add_argument("what", choices=("model", "train", "loader", "convert", "render", "raster"))
     parser.add_argument("--work", type=Path, default=Path("benchmark"), help="folder for the weights; kept")
     parser.add_argument("--latents", type=int, nargs="+", default=[32, 64], help="model: sides of the latents")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
@@ -26,7 +28,12 @@ def main() -> None:
     parser.add_argument("--full-width", action="store_true", help="train: SD 1.5 instead of the small networks")
     parser.add_argument("--size", type=int, help="train, loader: side of the pictures in pixels")
     parser.add_argument("--batch", type=int, help="train, loader: pictures of a step")
+    parser.add_argument("--demo", type=Path, help="render: what `svp demo` wrote")
+    parser.add_argument("--steps", type=int, default=20, help="render: denoising steps of the preset best")
+    parser.add_argument("--frames", type=int, default=10, help="render: how many of them the loop renders")
     options = parser.parse_args()
+    if options.what == "render" and not options.demo:
+        parser.error("render needs --demo, the folder that `svp demo` wrote")
     if options.size and options.size % 64:
         parser.error(f"--size is {options.size}, allowed are multiples of 64")
     # Imported once the flags are set, and only what a benchmark needs.
@@ -48,6 +55,10 @@ def main() -> None:
         from benchmarks.loader import benchmark_loader
 
         benchmark_loader(options.work, options.size, options.batch)
+    elif options.what == "render":
+        from benchmarks.render import benchmark_rendering
+
+        benchmark_rendering(options.demo, options.work, options.steps, options.repeats, options.frames)
     else:
         from benchmarks.convert import benchmark_conversion
 

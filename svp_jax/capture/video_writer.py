@@ -79,7 +79,10 @@ class VideoWriter:
             raise ValueError(f"image: got {image.dtype} {image.shape}, expected uint8 {(*self.size, 3)}")
         padded = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        # One thread: more are started anew for each frame, which takes longer than the work.
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+        )
         frame.pts, frame.time_base = self.count, 1 / self.rate
         self.count += 1
         self._mux(self._stream.encode(frame))
@@ -89,7 +92,7 @@ class VideoWriter:
         """Finishes the file and gives it its name; an error leaves no file."""
         try:
             self._mux(self._stream.encode())
-            self._mux_audio(self.count / self.rate)
+            self._mux_audio(self.count / self.rate, last=True)
             self._container.close()
             self._partial.replace(self.path)
         except (OSError, av.FFmpegError) as error:
@@ -137,11 +140,15 @@ class VideoWriter:
             self._packets = encoded_packets(self._source, target, start)
         self._next_packet = next(self._packets, None)
 
-    def _mux_audio(self, until: Fraction) -> None:
+    def _mux_audio(self, until: Fraction, last: bool = False) -> None:
+        """Writes the packets that end by `until`; with `last` also the one that goes on after it, shortened."""
         while self._next_packet is not None:
             packet = self._next_packet
-            if packet.pts * packet.time_base >= until:
+            # A packet may last for several frames (FLAC's 100 ms): the sound would end that much after the picture.
+            remaining = round(until / packet.time_base) - packet.pts
+            if remaining <= 0 or (remaining < packet.duration and not last):
                 return
+            packet.duration = min(packet.duration, remaining)
             self._mux([packet])
             self._next_packet = next(self._packets, None)
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.images import read_png, write_png
+from svp_jax.capture.sheet import contact_sheet
 from svp_jax.errors import UserError
 from svp_jax.face.labels import FACE_LABELS, decode, face_mask
 from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest
@@ -24,7 +25,6 @@ from svp_jax.metrics.baselines import (
     render_avatar,
 )
 from svp_jax.metrics.score import METRICS, Scores, means, score
-from svp_jax.metrics.sheet import contact_sheet
 from svp_jax.metrics.sources import Pairs, Source, open_source, pair_frames
 from svp_jax.models.codec import round_trips
 from svp_jax.weights.component import instantiate

@@ -24,7 +24,7 @@ SECOND_STAGE = (
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What `render` does; every field is a flag of `svp render`. `render.json` records all but this machine's paths.
+    """What `render` does; every field is a flag of `svp render`. `render.json` records all but paths.
 
     Raises:
         UserError: a value outside what is allowed, or two values that contradict each other.
@@ -75,6 +75,9 @@ class RenderOptions:
     """Computes the coarse levels of the networks at every so many steps only, and reuses them between; 1 = always."""
     begin: float | None = None
     """Frames begin at this fraction of the denoising steps, from the previous frame's picture; 0 = from noise alone."""
+    still: float = 0.0
+    """Takes the first stage's last map again while its condition differs by less, in grey levels on average; 0 = never.
+    """
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the UNets and ControlNets compute in; bfloat16 is faster on GPUs."""
     eta: float = 0.0
@@ -98,6 +101,11 @@ class RenderOptions:
     batch: int = 4
     """Frames that go through the networks together, up to the step that looks at the frame before; more need more
     memory."""
+    also: tuple[Path, ...] = ()
+    """Further drivers, rendered in the same run; --out then holds a folder for each."""
+    sweep: str | None = None
+    """A setting in several values, rendered in the same run: strength=0.2:1.4:7, strength=0.4|1 or prompt=TEXT|TEXT;
+    --out then holds a folder for each, a contact sheet and a grid of videos."""
     segments: int = 1
     """Renders so many parts of the video side by side, spread over the devices."""
     tolerance: float = 0.01
@@ -127,6 +135,7 @@ class RenderOptions:
         _check("eta", self.eta, 0, 1)
         _check("reuse", self.reuse, 1, 1000)
         _check("begin", self.begin, 0, 0.99)
+        _check("still", self.still, 0, 255)
         _check("segments", self.segments, 1, math.inf)
         _check("tolerance", self.tolerance, 1e-6, 1)
         if self.tuned_share is None:
@@ -145,12 +154,19 @@ class RenderOptions:
                 )
         if self.negative_prompt and self.guidance == 1:
             raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
+        if self.segments > 1 and (self.also or self.sweep):
+            raise UserError("--segments spreads one video over the devices, --also and --sweep several; drop one")
+        if self.sweep and self.stage == "outlines":
+            raise UserError("--sweep belongs to the second stage, which --stage outlines leaves out; drop one")
         if self.prompt is not None and self.prompt_timeline is not None:
             raise UserError("--prompt and --prompt-timeline both say the text; leave one of the two out")
         if self.segments > 1 and self.begin:
             raise UserError(
                 "--begin makes each frame of the one before, so --segments cannot start in between; drop one"
             )
+
+        if self.segments > 1 and self.still:
+            raise UserError("--still depends on all frames before, so --segments cannot start in between; drop one")
 
     @property
     def tuned_share(self) -> float | None:

@@ -13,11 +13,14 @@ from svp_jax.capture.conditions import details_of, outlines_of
 from svp_jax.errors import UserError
 from svp_jax.face.labels import colorize, decode
 from svp_jax.rendering.ahead import ahead
-from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.progress import Progress
 from svp_jax.rendering.sequences import Sequence, Track, chunks
 from svp_jax.rendering.stages import Frames, StageSampler
+from svp_jax.rendering.still import Still
 from svp_jax.rendering.stopwatch import Stopwatch
+
+# What of `Still` the next chunk needs to know.
+STILL = ("count", "condition", "parsing")
 
 
 class Writer(Protocol):
@@ -35,6 +38,7 @@ class Stages:
     Attributes:
         outlines: of all tracks; None takes the drivers' own maps.
         details: of all sequences; None makes maps alone.
+        still: as in `Still`, of Stage I.
         text: features [T, D] of Stage I, which draws this person's outlines whatever the text of Stage II says.
         window: frames of Stage I's condition.
         labels: those of the maps.
@@ -42,6 +46,7 @@ class Stages:
 
     outlines: StageSampler | None
     details: StageSampler | None
+    still: float
     text: np.ndarray
     window: int
     labels: list[str]
@@ -55,6 +60,8 @@ class Stages:
             if sampler is not None:
                 done = np.array([min(progress.done, len(track.indices)) for track in rows])
                 first = np.array([track.first for track in rows])
+                if name == "outlines":
+                    done = progress.drawn.get("count", done)
                 sampler.begin(progress.latents.get(name), done > 0, first + done)
 
 
@@ -66,13 +73,15 @@ class _Chunk:
         parts: of each track, the frames as a slice of its indices.
         parsing: of each track, its maps.
         pictures: of each sequence, its results.
-        latents: of each stage, of each of its rows, all these frames' [n, h, w, c].
+        latents: of each stage, of each of its rows, those that were made for these frames [m, h, w, c].
+        drawn: as in `Progress`.
     """
 
     parts: list[slice]
     parsing: list[np.ndarray]
     pictures: list[np.ndarray | None]
     latents: dict[str, list[np.ndarray]]
+    drawn: dict[str, np.ndarray]
 
 
 def render_frames(
@@ -98,7 +107,7 @@ def render_frames(
     stages.begin(tracks, sequences, progress)
     done = sum(min(progress.done, len(tracks[each.track].indices)) for each in sequences)
     total = sum(len(tracks[each.track].indices) for each in sequences)
-    mapped = _with_maps(tracks, stages, chunk, progress.done, seconds)
+    mapped = _with_maps(tracks, stages, chunk, progress, seconds)
     with (
         ahead(mapped) as mapped,
         ahead(_with_pictures(mapped, tracks, sequences, stages, seconds)) as finished,
@@ -118,28 +127,43 @@ def render_frames(
     return progress
 
 
-def _with_maps(tracks: list[Track], stages: Stages, chunk: int, done: int, seconds: Stopwatch) -> Iterator[_Chunk]:
-    for parts in chunks(tracks, chunk, done):
-        frames = [track.indices[part] for track, part in zip(tracks, parts, strict=True)]
-        latents = {}
+def _with_maps(
+    tracks: list[Track], stages: Stages, chunk: int, progress: Progress, seconds: Stopwatch
+) -> Iterator[_Chunk]:
+    states = [
+        Still(stages.still, **{name: values[number] for name, values in progress.drawn.items()})
+        for number in range(len(tracks))
+    ]
+    for parts in chunks(tracks, chunk, progress.done):
         with seconds("outlines"):
             if stages.outlines is None:
-                parsing = [_own_maps(track.driver, each) for track, each in zip(tracks, frames, strict=True)]
-            else:
-                conditions = [
-                    outlines_of(track.driver, each, stages.window) if len(each) else np.empty(0)
-                    for track, each in zip(tracks, frames, strict=True)
-                ]
-                texts = [np.broadcast_to(stages.text, (len(each), *stages.text.shape)) for each in frames]
-                results = _sampled(stages.outlines, "outlines", tracks, parts, conditions, texts)
-                latents["outlines"] = [latent for latent, _ in results]
-                parsing = [colorize(decode(maps, stages.labels)) for _, maps in results]
-        yield _Chunk(parts, parsing, [], latents)
+                parsing = [_own_maps(track, part) for track, part in zip(tracks, parts, strict=True)]
+                yield _Chunk(parts, parsing, [], {}, {})
+                continue
+            frames, shown = [], []
+            for track, part, state in zip(tracks, parts, states, strict=True):
+                numbers, starts = track.indices[part], track.starts[part]
+                conditions = _none(track, 3 * stages.window)
+                if len(numbers):
+                    conditions = outlines_of(track.driver, numbers, stages.window)
+                drawn, shows = state.choose(conditions, starts)
+                text = np.broadcast_to(stages.text, (len(drawn), *stages.text.shape))
+                frames.append(Frames(conditions[drawn], numbers[drawn], starts[drawn], text))
+                shown.append(shows)
+            results = _sampled(stages.outlines, "outlines", frames)
+            parsing = [
+                state.maps(colorize(decode(maps, stages.labels)), shows)
+                for state, (_, maps), shows in zip(states, results, shown, strict=True)
+            ]
+            drawn = {}
+            if stages.still:
+                drawn = {name: np.array([getattr(each, name) for each in states]) for name in STILL}
+        yield _Chunk(parts, parsing, [], {"outlines": [latents for latents, _ in results]}, drawn)
 
 
-def _own_maps(driver: Driver, frames: np.ndarray) -> np.ndarray:
-    """The driver's maps uint8 [n, S, S, 3] of the frames int [n], which may be none."""
-    return driver.capture.parsing(frames) if len(frames) else np.empty((0, driver.size, driver.size, 3), np.uint8)
+def _own_maps(track: Track, part: slice) -> np.ndarray:
+    """The driver's maps, uint8 [n, S, S, 3]."""
+    return track.driver.capture.parsing(track.indices[part]) if part.stop > part.start else _none(track, 3)
 
 
 def _with_pictures(
@@ -150,37 +174,28 @@ def _with_pictures(
             yield replace(chunk, pictures=[None] * len(sequences))
             continue
         with seconds("details"):
-            conditions, times = [], []
-            for track, part, parsing in zip(tracks, chunk.parts, chunk.parsing, strict=True):
-                frames = track.indices[part]
-                conditions.append(details_of(track.driver, frames, parsing) if len(frames) else np.empty(0))
-                times.append((frames - track.shown_from) / float(track.driver.frame_rate))
-            of_tracks = [each.track for each in sequences]
-            results = _sampled(
-                stages.details,
-                "details",
-                [tracks[each] for each in of_tracks],
-                [chunk.parts[each] for each in of_tracks],
-                [conditions[each] for each in of_tracks],
-                [each.timeline.at(times[each.track]) for each in sequences],
-            )
+            conditions = [
+                details_of(track.driver, track.indices[part], parsing) if len(parsing) else _none(track, 9)
+                for track, part, parsing in zip(tracks, chunk.parts, chunk.parsing, strict=True)
+            ]
+            frames = []
+            for sequence in sequences:
+                track, part = tracks[sequence.track], chunk.parts[sequence.track]
+                numbers = track.indices[part]
+                text = sequence.timeline.at((numbers - track.shown_from) / float(track.driver.frame_rate))
+                frames.append(Frames(conditions[sequence.track], numbers, track.starts[part], text))
+            results = _sampled(stages.details, "details", frames)
         latents = chunk.latents | {"details": [latent for latent, _ in results]}
         yield replace(chunk, pictures=[pictures for _, pictures in results], latents=latents)
 
 
-def _sampled(
-    sampler: StageSampler,
-    stage: str,
-    tracks: list[Track],
-    parts: list[slice],
-    conditions: list[np.ndarray],
-    texts: list[np.ndarray],
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _none(track: Track, channels: int) -> np.ndarray:
+    """The conditions or maps of no frames."""
+    return np.empty((0, track.driver.size, track.driver.size, channels), np.uint8)
+
+
+def _sampled(sampler: StageSampler, stage: str, frames: list[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each row latents and pictures, as the sampler gives them; UserError where it has diverged."""
-    frames = [
-        Frames(condition, track.indices[part], track.starts[part], text)
-        for condition, track, part, text in zip(conditions, tracks, parts, texts, strict=True)
-    ]
     results = sampler(frames)
     for (latents, _), each in zip(results, frames, strict=True):
         broken = ~np.isfinite(latents).all(axis=(1, 2, 3))
@@ -206,4 +221,4 @@ def _after(progress: Progress, chunk: _Chunk, tracks: list[Track], sequences: li
             place = tracks[number].warm_up - 1 - chunk.parts[number].start
             if 0 <= place < len(each):
                 warm[stage][row] = each[place]
-    return Progress(max(part.stop for part in chunk.parts), last, warm)
+    return Progress(max(part.stop for part in chunk.parts), last, warm, chunk.drawn)

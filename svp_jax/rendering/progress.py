@@ -18,11 +18,13 @@ class Progress:
         done: how many frames of each track have their files, but for shorter tracks, which are done whole.
         latents: by stage, the last frames' latents float32 [tracks or sequences, h, w, c].
         warmed_up: by stage, those of each track's last frame that is not shown; 0 where there is none.
+        drawn: of each track what Stage I has drawn last, by the names in `Still`; empty where it draws every frame.
     """
 
     done: int = 0
     latents: dict[str, np.ndarray] = field(default_factory=dict)
     warmed_up: dict[str, np.ndarray] = field(default_factory=dict)
+    drawn: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Progress":
@@ -31,11 +33,11 @@ class Progress:
         if not path.exists():
             return cls()
         with np.load(path) as arrays:
-            parts = {"latents": {}, "warmed_up": {}}
+            parts = {"latents": {}, "warmed_up": {}, "drawn": {}}
             for name in arrays.files:
                 if name != "done":
-                    part, stage = name.split(".")
-                    parts[part][stage] = arrays[name]
+                    part, key = name.split(".")
+                    parts[part][key] = arrays[name]
             return cls(int(arrays["done"]), **parts)
 
     def write(self, folder: Path) -> None:
@@ -45,8 +47,11 @@ class Progress:
             UserError: the disk refuses it.
         """
         beside = folder / f"{PROGRESS}.tmp"
-        arrays = {f"latents.{stage}": array for stage, array in self.latents.items()}
-        arrays |= {f"warmed_up.{stage}": array for stage, array in self.warmed_up.items()}
+        arrays = {
+            f"{part}.{name}": array
+            for part in ("latents", "warmed_up", "drawn")
+            for name, array in getattr(self, part).items()
+        }
         try:
             with open(beside, "wb") as file:
                 np.savez(file, done=self.done, **arrays)

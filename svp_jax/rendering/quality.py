@@ -1,18 +1,25 @@
-"""How much time a frame may take: presets of the settings that make a render faster, and what each of them costs.
+"""How much time a frame may take: presets of the settings that make a render faster.
 
-The figures that they were chosen by are in docs/benchmarks.md (tools/measure_speed.py).
+They were chosen by the measured table in docs/benchmarks.md (tools/measure_speed.py).
 """
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 from svp_jax.rendering.options import RenderOptions
 
-# Share of the avatar's own number of denoising steps, then `reuse` and `begin` of RenderOptions.
+
+class Preset(NamedTuple):
+    steps: float  # share of the avatar's own number of denoising steps
+    reuse: int
+    begin: float
+
+
 PRESETS = {
-    "best": (1.0, 1, 0.0),
-    "standard": (0.5, 2, 0.0),
-    "draft": (0.25, 2, 0.0),
+    "best": Preset(steps=1.0, reuse=1, begin=0.0),
+    "standard": Preset(steps=0.5, reuse=2, begin=0.0),
+    "draft": Preset(steps=0.25, reuse=2, begin=0.0),
 }
 
 
@@ -22,8 +29,13 @@ def with_preset(options: RenderOptions, avatar_steps: int) -> RenderOptions:
     Args:
         avatar_steps: denoising steps of the avatar's previews.
     """
-    share, reuse, begin = PRESETS[options.quality]
-    preset = {"steps": math.ceil(share * avatar_steps), "reuse": reuse, "begin": 0.0 if options.segments > 1 else begin}
+    preset = PRESETS[options.quality]
+    settings = {
+        "steps": math.ceil(preset.steps * avatar_steps),
+        "reuse": preset.reuse,
+        # Segments cannot start from a frame before them.
+        "begin": 0.0 if options.segments > 1 else preset.begin,
+    }
     return dataclasses.replace(
-        options, **{name: value for name, value in preset.items() if getattr(options, name) is None}
+        options, **{name: value for name, value in settings.items() if getattr(options, name) is None}
     )

@@ -2,9 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -27,48 +27,28 @@ from svp_jax.manifest import (
     staged_folder,
     write_manifest,
 )
-from svp_jax.rendering.chunks import Plan, plan_frames
-from svp_jax.rendering.control import open_driver
-from svp_jax.rendering.driver import Driver
-from svp_jax.rendering.fit import check_fit, stage_unets
+from svp_jax.rendering.fit import stage_unets
 from svp_jax.rendering.options import RenderOptions
-from svp_jax.rendering.pipeline import render_frames
+from svp_jax.rendering.pipeline import Stages, render_frames
 from svp_jax.rendering.progress import Progress
-from svp_jax.rendering.prompts import Text, Timeline, read_text
+from svp_jax.rendering.prompts import Timeline
 from svp_jax.rendering.quality import with_preset
+from svp_jax.rendering.run import Run, Video, open_run, recorded
 from svp_jax.rendering.samplers import build_stages
 from svp_jax.rendering.segments import seam_differences, split, warm_up_frames
 from svp_jax.rendering.sequences import Sequence, Track
 from svp_jax.rendering.stopwatch import Stopwatch
+from svp_jax.rendering.sweep import write_overview
 from svp_jax.rendering.writer import COMMENT, PictureWriter, RenderWriter
 from svp_jax.unfinished import changes, check_same_run
 from svp_jax.weights.avatar import Avatar, load_avatar
 
-# Options that say nothing about the result.
-_OF_THIS_MACHINE = ("force", "base", "face_model_file")
 CONSENT = (
     "note: the text decides whom this video shows. Where it names a real person, have that person's consent, and say "
     "that the video is AI-generated wherever you show it."
 )
 # Of an unfinished render: only rounding depends on them.
 MAY_CHANGE = ("settings.chunk", "settings.batch")
-
-
-@dataclass(frozen=True)
-class Video:
-    """One video of a run.
-
-    Attributes:
-        driver: what moves the avatar. plan: its frames.
-        options: of the run, but for this video's own prompt and strength.
-        temporal, text: as the options and the avatar say.
-    """
-
-    driver: Driver
-    plan: Plan
-    options: RenderOptions
-    temporal: dict[str, float | None]
-    text: Text
 
 
 def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOptions) -> Path:
@@ -85,57 +65,28 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
     video that were not rendered (no face) and show the picture before, `shot_starts` the positions where no
     previous frame was mixed in, `seams` where segments meet.
 
+    With `options.sweep` or `options.also` there are several videos, and `out` is as in `sweep`.
+
     Raises:
         UserError: bad input, named.
     """
-    check_output(out, "render", options.force)
+    several = bool(options.sweep or options.also)
+    kind = "sweep" if several else "render"
+    check_output(out, kind, options.force)
     manifest = read_manifest(avatar_folder, "avatar")
-    video = _opened(Path(avatar_folder), manifest, driver_path, options)
-    with _staged(out, "render", video.options, _run(manifest, {"": video})) as folder:
-        _render_all(folder, Path(avatar_folder), {"": video})
-    return Path(out)
-
-
-def _opened(avatar: Path, manifest: dict, driver_path: Path, options: RenderOptions) -> Video:
-    """A video that is ready to be rendered, with all its settings given."""
     options = with_preset(options, manifest["config"]["preview_steps"])
-    driver = open_driver(avatar, manifest, driver_path, options)
-    plan = plan_frames(driver, options.frames)
-    check_fit(avatar, manifest, driver, options)
-    text = read_text(options, manifest["prompt"])
-    if options.tuned_share < 1 and (options.prompt or options.prompt_timeline):
+    run = open_run(Path(avatar_folder), manifest, [driver_path, *options.also], options)
+    if options.tuned_share < 1 and (options.prompt or options.prompt_timeline or options.sweep):
         print(CONSENT, file=sys.stderr)
-    return Video(driver, plan, options, _temporal(manifest, options), text)
-
-
-def _temporal(manifest: dict, options: RenderOptions) -> dict[str, float | None]:
-    """The avatar's temporal weights, but for those that the options give."""
-    names = ("current", "previous", "noise", "tau", "tau_end")
-    given = {name: getattr(options, name) for name in names}
-    settings = manifest["temporal"] | {name: value for name, value in given.items() if value is not None}
-    tau, tau_end = settings["tau"], settings.get("tau_end")
-    if tau_end is not None and tau_end < tau:
-        raise UserError(f"--tau-end {tau_end}: allowed are {tau} (--tau, else the avatar's) to 1")
-    return settings
-
-
-def _run(manifest: dict, videos: Mapping[str, Video]) -> dict:
-    """What decides how the pictures look: an unfinished render goes on with the same."""
-    first = next(iter(videos.values()))
-    return {
-        "avatar": manifest["manifest_sha256"],
-        "videos": [
-            {
-                "name": name,
-                "driver": video.driver.sha256,
-                "frames": [video.plan.span.start, video.plan.span.stop],
-                "text": asdict(video.text),
-            }
-            for name, video in videos.items()
-        ],
-        "settings": _settings(first.options),
-        "temporal": first.temporal,
-    }
+    with _staged(out, kind, options, run.identity()) as folder:
+        _render_all(folder, Path(avatar_folder), run)
+        if several:
+            if options.stage == "both":
+                frames = {video.name: list(video.plan.span) for video in run.videos}
+                labels = {video.name: video.label for video in run.videos}
+                write_overview(folder, labels, frames, run.videos[0].driver.frame_rate)
+            write_manifest(folder, "sweep", {"sweep": options.sweep, "videos": [video.name for video in run.videos]})
+    return Path(out)
 
 
 @contextmanager
@@ -164,60 +115,49 @@ def _kept_if_begun(folder: Path) -> Iterator[None]:
         raise
 
 
-def _render_all(folder: Path, avatar_folder: Path, videos: Mapping[str, Video]) -> None:
-    """Renders the videos side by side, each into `folder` / its name; they differ in driver, text and strength."""
-    first = next(iter(videos.values()))
-    options, temporal = first.options, TemporalWeights(**first.temporal)
-    seconds = Stopwatch()
+def _render_all(folder: Path, avatar_folder: Path, run: Run) -> None:
+    """Renders the run's videos side by side, each into `folder` / its name."""
+    options, temporal, seconds = run.options, TemporalWeights(**run.temporal), Stopwatch()
     with seconds("load"):
-        avatar = load_avatar(
-            avatar_folder, base=options.base, stages=stage_unets(options), dtype=jnp.dtype(options.precision)
-        )
-        tracks, sequences = _tracks(avatar, videos, temporal)
+        dtype = jnp.dtype(options.precision)
+        avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options), dtype=dtype)
+        tracks, sequences = _tracks(avatar, run, temporal)
         stages = build_stages(avatar, tracks, sequences, options, temporal)
     kinds = dict(result=options.stage == "both", keep_maps=options.maps == "stage1")
-    done = Progress.read(folder).done
-    if options.segments == 1:
+    if options.segments > 1:
+        progress = _render_segments(folder, run.videos[0], tracks, sequences, stages, kinds, seconds)
+    else:
+        done = Progress.read(folder).done
         with ExitStack() as stack:
-            writers = []
-            for (name, video), sequence in zip(videos.items(), sequences, strict=True):
-                track = tracks[sequence.track]
-                writers.append(stack.enter_context(_video_writer(folder / name, video, track.indices[:done], kinds)))
+            writers = [
+                stack.enter_context(_again(folder / video.name, video, tracks[each.track].indices[:done], kinds))
+                for video, each in zip(run.videos, sequences, strict=True)
+            ]
             progress = render_frames(folder, tracks, sequences, writers, stages, options.chunk, seconds)
             with seconds("write"):
                 for writer in writers:
                     writer.finish()
-    else:
-        (video,) = videos.values()
-        pictures = [PictureWriter(folder, **kinds)] * len(tracks)
-        progress = render_frames(folder, tracks, sequences, pictures, stages, options.chunk, seconds)
-        # Their frames do not come in order.
-        with seconds("write"), _video_writer(folder, video, video.plan.indices, kinds) as writer:
-            writer.finish()
     seams = {
         stage: seam_differences(tracks, progress.latents[stage], progress.warmed_up[stage])
         for stage in progress.latents
         if options.segments > 1
     }
-    for name, video in videos.items():
-        body = _manifest(avatar, video, seams, seconds)
-        write_manifest(folder / name, "render", body | {"files": content_hashes(folder / name)})
+    for video in run.videos:
+        body = _manifest(avatar, video, run.temporal, seams, seconds)
+        write_manifest(folder / video.name, "render", body | {"files": content_hashes(folder / video.name)})
 
 
-def _tracks(
-    avatar: Avatar, videos: Mapping[str, Video], temporal: TemporalWeights
-) -> tuple[list[Track], list[Sequence]]:
+def _tracks(avatar: Avatar, run: Run, temporal: TemporalWeights) -> tuple[list[Track], list[Sequence]]:
     """One track for each driver, shared by its videos; or the segments of the one video."""
-    first = next(iter(videos.values()))
-    if first.options.segments > 1:
+    if run.options.segments > 1:
+        (video,) = run.videos
         # One stage after the other: the second settles once the maps that it is given have.
-        stages = len(stage_unets(first.options))
-        warm_up = stages * warm_up_frames(temporal, first.options.steps, first.options.tolerance)
-        tracks = split(first.driver, first.plan, first.options.segments, warm_up)
-        timeline = Timeline.of(avatar.base, first.text)
-        return tracks, [Sequence(number, timeline, first.options.strength) for number in range(len(tracks))]
+        warm_up = len(stage_unets(run.options)) * warm_up_frames(temporal, run.options.steps, run.options.tolerance)
+        tracks = split(video.driver, video.plan, run.options.segments, warm_up)
+        timeline = Timeline.of(avatar.base, video.text)
+        return tracks, [Sequence(number, timeline, video.options.strength) for number in range(len(tracks))]
     tracks, numbers, sequences = [], {}, []
-    for video in videos.values():
+    for video in run.videos:
         if id(video.driver) not in numbers:
             numbers[id(video.driver)] = len(tracks)
             plan = video.plan
@@ -227,25 +167,44 @@ def _tracks(
     return tracks, sequences
 
 
+def _render_segments(
+    folder: Path,
+    video: Video,
+    tracks: list[Track],
+    sequences: list[Sequence],
+    stages: Stages,
+    kinds: dict[str, bool],
+    seconds: Stopwatch,
+) -> Progress:
+    """First all pictures, which do not come in order, then the videos."""
+    writers = [PictureWriter(folder, **kinds)] * len(tracks)
+    progress = render_frames(folder, tracks, sequences, writers, stages, video.options.chunk, seconds)
+    with seconds("write"), _again(folder, video, video.plan.indices, kinds) as writer:
+        writer.finish()
+    return progress
+
+
 @contextmanager
-def _video_writer(folder: Path, video: Video, written: np.ndarray, kinds: dict) -> Iterator[RenderWriter]:
-    """A writer to which all that an earlier run has `written` was handed again: videos cannot be gone on with."""
+def _again(folder: Path, video: Video, written: np.ndarray, kinds: dict[str, bool]) -> Iterator[RenderWriter]:
+    """A writer to which the pictures `written` int [n] were handed again: an unfinished video cannot be gone on with.
+
+    Args:
+        kinds: which pictures there are, as for `PictureWriter`.
+    """
     folder.mkdir(exist_ok=True)
     stop = int(written[-1]) + 1 if len(written) else 0
-    with RenderWriter(
-        folder, video.driver, video.plan.span, label=video.options.label, written=stop, **kinds
-    ) as writer:
+    settings = dict(label=video.options.label, written=stop, **kinds)
+    with RenderWriter(folder, video.driver, video.plan.span, **settings) as writer:
         for start in range(0, len(written), video.options.chunk):
             frames = written[start : start + video.options.chunk]
-            parsing = (
-                read_pngs(folder / "parsing", frames) if kinds["keep_maps"] else video.driver.capture.parsing(frames)
-            )
+            own_maps = kinds["keep_maps"]
+            parsing = read_pngs(folder / "parsing", frames) if own_maps else video.driver.capture.parsing(frames)
             writer.write(frames, parsing, read_pngs(folder / "frames", frames) if kinds["result"] else None)
         yield writer
 
 
-def _manifest(avatar: Avatar, video: Video, seams: dict, seconds: Stopwatch) -> dict:
-    driver, plan, options = video.driver, video.plan, video.options
+def _manifest(avatar: Avatar, video: Video, temporal: dict, seams: dict, seconds: Stopwatch) -> dict:
+    driver, plan = video.driver, video.plan
     return {
         "avatar": str(avatar.folder.resolve()),
         "avatar_sha256": avatar.manifest["manifest_sha256"],
@@ -254,10 +213,10 @@ def _manifest(avatar: Avatar, video: Video, seams: dict, seconds: Stopwatch) -> 
         "driver_sha256": driver.sha256,
         "own_images": driver.posed is None,
         "mark": COMMENT,
-        "settings": _settings(options),
+        "settings": recorded(video.options),
         "prompt": video.text.prompts[0],
         "timeline": asdict(video.text) if len(video.text.prompts) > 1 else None,
-        "temporal": video.temporal,
+        "temporal": temporal,
         "size": driver.size,
         "frame_rate": str(driver.frame_rate),
         "frames": list(plan.span),
@@ -269,12 +228,6 @@ def _manifest(avatar: Avatar, video: Video, seams: dict, seconds: Stopwatch) -> 
         "device": jax.devices()[0].device_kind,
         "versions": {name: metadata.version(name) for name in ("svp_jax", "jax", "flax")},
     }
-
-
-def _settings(options: RenderOptions) -> dict:
-    settings = {key: value for key, value in asdict(options).items() if key not in _OF_THIS_MACHINE}
-    # Its content is in `text`.
-    return settings | {"prompt_timeline": options.prompt_timeline and str(options.prompt_timeline)}
 
 
 def content_hashes(folder: Path) -> dict[str, str]:

@@ -61,6 +61,7 @@ def build_stages(
     return Stages(
         outlines,
         details,
+        options.still,
         np.asarray(encode_prompts(avatar.base, [avatar.manifest["prompt"]])[0]),
         avatar.manifest["condition"]["outlines"]["window"],
         avatar.manifest["labels"],

@@ -11,8 +11,8 @@ import numpy as np
 
 from svp_jax.diffusion import TemporalWeights
 from svp_jax.errors import UserError
-from svp_jax.rendering.chunks import Plan
 from svp_jax.rendering.driver import Driver
+from svp_jax.rendering.plan import Plan
 from svp_jax.rendering.sequences import Track
 
 # Standard deviations by which two latents of one face differ at most, of which the warm-up must leave the tolerance.

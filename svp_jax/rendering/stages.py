@@ -191,10 +191,10 @@ class StageSampler:
             for each sequence latents float32 [n, h, w, c] (scaled) and pictures uint8 [n, H, W, 3].
         """
         counts = [len(part.numbers) for part in parts]
-        if len(parts) != self.count or not 1 <= max(counts) <= self.length:
-            raise ValueError(
-                f"there are chunks of {counts} frames, allowed are {self.count} of up to {self.length}, not all empty"
-            )
+        if len(parts) != self.count or max(counts) > self.length:
+            raise ValueError(f"there are chunks of {counts} frames, allowed are {self.count} of up to {self.length}")
+        if not max(counts):
+            return [(part.condition[..., :0], part.condition[..., :3]) for part in parts]
         filled = self._filled(parts, counts)
         shape = (self.rows, *(side // self.factor for side in filled.condition.shape[2:4]), self.channels)
         numbers = np.zeros(filled.starts.shape, int)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.conditions import outlines_of
-from svp_jax.capture.images import read_png, read_pngs
+from svp_jax.capture.images import labelled, read_png, read_pngs
 from svp_jax.errors import UserError
 from svp_jax.face.conditions import OUTLINES_WINDOW, outlines_condition
 from svp_jax.face.labels import LABEL_INDEX, PALETTE
@@ -25,7 +25,7 @@ from svp_jax.rendering.driver import of_capture
 from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
-from svp_jax.rendering.writer import CAPTION_HEIGHT
+from svp_jax.rendering.writer import CAPTION_HEIGHT, COMMENT, LABEL
 from svp_jax.weights import base as weights_base
 from svp_jax.weights import folder as weights_folder
 from svp_jax.weights.avatar import load_avatar
@@ -71,6 +71,7 @@ def test_manifest(usual, avatar_folder, driver_folder):
     assert manifest["held"] == [0, 5, 6, 11]
     assert manifest["shot_starts"] == [1, 7, 9]
     assert manifest["frame_rate"] == "30000/1001"
+    assert manifest["mark"] == COMMENT and "AI-generated" in COMMENT
     assert manifest["prompt"] == "a person" and manifest["settings"]["prompt"] is None
     assert manifest["temporal"] == {"current": 0.7, "previous": 0.3, "noise": 1.0, "tau": 0.5}
     assert manifest["avatar"] == str(avatar_folder) and manifest["driver"] == str(driver_folder)
@@ -98,6 +99,13 @@ def test_video_holds_one_picture_for_each_frame(usual):
         "render.json",
         "side_by_side.mp4",
     ]
+
+
+def test_a_label_on_demand(run):
+    out, _, pictures = run(frames="1:2", label=True)
+    expected = labelled(read_png(out / "frames" / "000001.png"), LABEL)
+    blocks = [p.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3)) for p in (pictures[0], expected)]
+    np.testing.assert_allclose(*blocks, atol=12)
 
 
 def test_parsing_maps_have_colours_of_the_avatars_labels_only(usual, avatar_folder):

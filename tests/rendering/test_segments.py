@@ -16,7 +16,7 @@ from svp_jax.capture.images import read_pngs
 from svp_jax.diffusion import Schedule, TemporalWeights, sample_sequence
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest
-from svp_jax.rendering.chunks import Plan
+from svp_jax.rendering.plan import Plan
 from svp_jax.rendering.segments import APART, seam_differences, split, warm_up_frames
 from svp_jax.rendering.sequences import Track
 

@@ -21,30 +21,23 @@ class Pipelines:
 
     Args:
         avatar: folder of the avatar; its stages are converted into `work`, and kept there.
-        device: PyTorch's.
-        dtype: PyTorch's.
-        compiled: through torch.compile.
     """
 
-    def __init__(self, avatar: Path, work: Path, device: str, dtype, compiled: bool):
+    def __init__(self, avatar: Path, work: Path):
         import diffusers
         import torch
 
         torch.set_grad_enabled(False)
-        self.torch, self.device, self.dtype = torch, device, dtype
-        self.manifest = read_manifest(avatar, "avatar")
+        self.torch, self.manifest = torch, read_manifest(avatar, "avatar")
         self.pipelines, self.texts = {}, {}
         for stage in STAGES:
-            folder = work / f"diffusers_{stage}"
+            folder = work / f"diffusers_{stage}_{self.manifest['manifest_sha256'][:8]}"
             if not folder.exists():
                 convert(avatar, folder, stage=stage)
-            pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+            pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(folder)
             pipeline.set_progress_bar_config(disable=True)
-            if compiled:
-                for name in ("unet", "controlnet"):
-                    setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
             self.pipelines[stage] = pipeline
-            self.texts[stage], _ = pipeline.encode_prompt(self.manifest["prompt"], device, 1, False)
+            self.texts[stage], _ = pipeline.encode_prompt(self.manifest["prompt"], "cpu", 1, False)
 
     def picture(self, stage: str, condition: np.ndarray, noise: np.ndarray, steps: int) -> np.ndarray:
         """uint8 [S, S, 3] of a condition uint8 [S, S, C] and noise [1, h, w, c]."""
@@ -52,8 +45,8 @@ class Pipelines:
         latents = self.torch.from_numpy(np.ascontiguousarray(noise.transpose(0, 3, 1, 2)))
         result = self.pipelines[stage](
             prompt_embeds=self.texts[stage],
-            image=image.to(self.device, self.dtype),
-            latents=latents.to(self.device, self.dtype),
+            image=image,
+            latents=latents,
             num_inference_steps=steps,
             guidance_scale=1.0,
             output_type="np",

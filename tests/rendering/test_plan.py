@@ -1,4 +1,4 @@
-"""Which frames are rendered: spans, shots, held positions, chunks."""
+"""Which frames are rendered: spans, shots, held positions."""
 
 import warnings
 
@@ -8,8 +8,8 @@ from factories import make_capture
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
-from svp_jax.rendering.chunks import plan_frames
 from svp_jax.rendering.driver import of_capture
+from svp_jax.rendering.plan import plan_frames
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +58,6 @@ def test_held_positions_count_from_the_span(gaps):
         plan = plan_frames(gaps, "4:9")
     assert plan.held == [1, 2]
     np.testing.assert_array_equal(plan.indices[plan.starts], [4, 7])
-
-
-@pytest.mark.parametrize(("limit", "lengths"), [(1, [1] * 10), (3, [3, 3, 3, 1]), (4, [4, 4, 2]), (16, [10])])
-def test_chunks(whole, limit, lengths):
-    plan = plan_frames(whole, "all")
-    parts = [plan.indices[part] for part in plan.chunks(limit)]
-    assert [len(part) for part in parts] == lengths
-    np.testing.assert_array_equal(np.concatenate(parts), plan.indices)
-
-
-def test_chunks_are_even(whole):
-    plan = plan_frames(whole, "0:9")
-    # 8 + 1 would fill the second chunk up with seven frames of waste.
-    assert [part.stop - part.start for part in plan.chunks(8)] == [5, 4]
 
 
 @pytest.mark.parametrize("frames", ["8:11", "4:4", "5:3", "half", "-3:2", "1:2:3", ""])

@@ -1,8 +1,7 @@
-"""Which of the driver's frames are rendered, where shots start, and in which chunks they go to the device."""
+"""Which of the driver's frames are rendered, and where shots start."""
 
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,17 +28,6 @@ class Plan:
     def held(self) -> list[int]:
         """Positions in the video that are not rendered and show the picture before, at first black."""
         return sorted(set(range(len(self.span))) - {int(index) - self.span.start for index in self.indices})
-
-    def chunk_length(self, limit: int) -> int:
-        """The smallest length that needs no more chunks than `limit` does: least padding in the last one."""
-        count = -(-len(self.indices) // limit)
-        return -(-len(self.indices) // count)
-
-    def chunks(self, limit: int, first: int = 0, last: int | None = None) -> Iterator[slice]:
-        """Slices of `indices` from `first` to `last`, else to the end; of `chunk_length(limit)` frames but the last."""
-        length, last = self.chunk_length(limit), len(self.indices) if last is None else last
-        for start in range(first, last, length):
-            yield slice(start, min(start + length, last))
 
 
 def plan_frames(driver: Driver, frames: str) -> Plan:
