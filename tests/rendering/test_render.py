@@ -319,6 +319,16 @@ def test_locked_avatar_uses_the_bases_unet(base_folder, driver_folder, run, tmp_
     np.testing.assert_array_equal(still_base, base)
 
 
+def test_unets_between_the_bases_and_the_avatars(run):
+    found = {
+        unet: frames_of(run(maps="driver", frames="1:4", unet=unet)[0]) for unet in ("base", "0", "0.5", "1", "tuned")
+    }
+    np.testing.assert_array_equal(found["0"], found["base"])
+    np.testing.assert_array_equal(found["1"], found["tuned"])
+    for end in ("0", "1"):
+        assert np.abs(found["0.5"] - found[end]).mean() > 0.5
+
+
 def test_no_sound_no_sound(avatar_folder, run, tmp_path):
     out, _, _ = run(driver=make_capture(tmp_path / "capture", 3))
     with av.open(str(out / "avatar.mp4")) as container:
