@@ -7,7 +7,7 @@ import pytest
 
 from svp_jax.errors import UserError
 from svp_jax.rendering.options import RenderOptions
-from svp_jax.rendering.quality import PRESETS, with_preset
+from svp_jax.rendering.quality import PRESETS, Preset, with_preset
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,14 @@ def test_a_preset_gives_way_to_what_is_given():
         assert (options.steps, options.reuse, options.begin) == (40 * preset.steps, preset.reuse, preset.begin)
         given = RenderOptions(quality=quality, steps=7, reuse=3, begin=0.25)
         assert with_preset(given, 40) == given
-        # Both are refused together, but nobody gave the one.
-        assert with_preset(RenderOptions(quality=quality, segments=2), 40).begin == 0.0
     assert with_preset(RenderOptions(quality="draft"), 2).steps == 1
+
+
+def test_a_preset_does_not_keep_segments_from_starting(monkeypatch):
+    """Both are refused together, but nobody gave the one."""
+    monkeypatch.setitem(PRESETS, "draft", Preset(steps=0.5, reuse=2, begin=0.5))
+    assert with_preset(RenderOptions(quality="draft"), 40).begin == 0.5
+    assert with_preset(RenderOptions(quality="draft", segments=2), 40).begin == 0.0
 
 
 @pytest.mark.parametrize(

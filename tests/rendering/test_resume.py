@@ -67,12 +67,28 @@ def test_it_goes_on_after_the_last_finished_chunk(run, interrupted, tmp_path, ca
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*whole, "render.json"])
 
 
-def check_segments(run, interrupted, tmp_path, capsys, stops, expected, **settings):
+@pytest.fixture
+def written(monkeypatch):
+    """The numbers of all frames whose pictures are written."""
+    numbers = []
+    original = render_module.PictureWriter.write
+
+    def write(self, frames, *arguments):
+        numbers.extend(frames.tolist())
+        original(self, frames, *arguments)
+
+    monkeypatch.setattr(render_module.PictureWriter, "write", write)
+    return numbers
+
+
+def check_segments(run, interrupted, written, tmp_path, capsys, stops, expected, **settings):
     whole = run("whole", **settings)
+    # Not those of warm-ups.
+    assert len(written) == len(set(written)) == read_manifest(tmp_path / "whole", "render")["rendered_frames"]
     seams = read_manifest(tmp_path / "whole", "render")["seams"]
     assert {stage: [(seam["frame"], seam["warm_up"]) for seam in found] for stage, found in seams.items()} == expected
-    for written in stops:
-        interrupted(written, **settings)
+    for parts in stops:
+        interrupted(parts, **settings)
         assert (tmp_path / "out.partial" / PROGRESS).exists() and not (tmp_path / "out").exists()
     assert run(**settings) == whole
     assert capsys.readouterr().err.count("going on with the unfinished run") == len(stops)
@@ -80,18 +96,20 @@ def check_segments(run, interrupted, tmp_path, capsys, stops, expected, **settin
     assert len(list((tmp_path / "out" / "frames").iterdir())) == 12
 
 
-def test_segments_go_on_too(run, interrupted, tmp_path, capsys):
-    """Two of eight frames in three chunks; the second one shows the last four of its."""
+def test_segments_go_on_too(run, interrupted, written, tmp_path, capsys):
+    """Of eight frames each, in three chunks; the second segment shows the last four of its."""
     # The first segment's part of the second chunk is written, not the second one's; then that of the third chunk.
     stops, expected = (2, 3), {"outlines": [(8, 4)], "details": [(8, 4)]}
     driver = make_capture(tmp_path / "driver", 12)
-    check_segments(run, interrupted, tmp_path, capsys, stops, expected, driver=driver, segments=2, tolerance=1.0)
+    check_segments(
+        run, interrupted, written, tmp_path, capsys, stops, expected, driver=driver, segments=2, tolerance=1.0
+    )
 
 
-def test_a_segment_that_ends_chunks_before_the_others_goes_on_too(run, interrupted, tmp_path, capsys):
-    """One of seven frames, in three chunks, and one of two, whose warm-up starts at the cut before the last frame."""
+def test_a_segment_that_ends_chunks_before_the_others_goes_on_too(run, interrupted, written, tmp_path, capsys):
+    """Of seven frames, in three chunks, and of two: the warm-up starts at the cut before the last frame."""
     expected = {"details": [(10, 1)]}
-    check_segments(run, interrupted, tmp_path, capsys, (2, 1), expected, segments=2, maps="driver")
+    check_segments(run, interrupted, written, tmp_path, capsys, (2, 1), expected, segments=2, maps="driver")
 
 
 def test_without_a_finished_chunk_nothing_is_left(interrupted, tmp_path):

@@ -172,6 +172,19 @@ def test_by_features_of_the_same_step_the_output_is_the_same(run, frames, negati
         assert difference(run(one, TEN.timesteps[step], settings, negative, others)[0], output) > 1e-4
 
 
+def test_outside_the_guidance_window_the_features_are_those_of_the_text(run, frames):
+    """Of a guided step before, there are those of the negative text too."""
+    one, (before, now) = frame(0, frames), TEN.timesteps[2:4]
+    settings = steering(guided=window(TEN, 0, 0.3))
+    _, of_both = run(one, before, settings, NEGATIVE)
+    _, of_text = run(one, before, steering())
+    assert difference(of_both[0][:ROWS], of_both[0][ROWS:]) > 1e-2
+    found, _ = run(one, now, settings, NEGATIVE, of_both)
+    expected, _ = run(one, now, steering(), None, of_text)
+    # Rounding, of other batches.
+    assert difference(found, expected) < 1e-5
+
+
 def test_frames_together_by_features_give_what_each_gives_alone(run, frames):
     """Their rows become rows of one batch."""
     settings, (before, now) = steering(strength=(0.4, 1.0)), TEN.timesteps[3:5]
