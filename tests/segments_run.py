@@ -25,6 +25,8 @@ from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts
 
 FRAMES, STEPS, CHUNK, TOLERANCE = 44, 4, 11, 0.01
+# Fresh noise at each step, by the frame's number in the whole video.
+ETA = 0.5
 # Where a shot starts, and the frames that segments begin with.
 CUT, BEGINNINGS = 36, (19, 26, 33, 40)
 # As long as the segments' chunks.
@@ -56,7 +58,8 @@ class Recording(StageSampler):
 def rendered(avatar: Path, driver: Path, out: Path, **options) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
     """By stage the latents [FRAMES, h, w, c] of the frames that are shown, and the differences before seams."""
     Recording.made = []
-    render(avatar, driver, out, RenderOptions(frames="all", steps=STEPS, chunk=CHUNK, tolerance=TOLERANCE, **options))
+    usual = {"frames": "all", "steps": STEPS, "chunk": CHUNK, "eta": ETA, "tolerance": TOLERANCE}
+    render(avatar, driver, out, RenderOptions(**usual, **options))
     arrays, seams = {}, {}
     for stage, sampler in zip(("outlines", "details"), Recording.made, strict=True):
         # Of the rows that have a frame the first one shows it, the others warm up on it.
@@ -76,7 +79,7 @@ def sequences(avatar_folder: Path, devices: Sequence[jax.Device], rows: Sequence
     """Latents [n, h, w, c] of these of the five, in chunks of so many frames."""
     avatar = load_avatar(avatar_folder)
     stage = avatar.stages["details"]
-    schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS)
+    schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS, ETA)
     always = window(schedule, 0, 1)
     sampler = StageSampler(
         (stage.controlnet, stage.unet, avatar.vae),

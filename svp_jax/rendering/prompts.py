@@ -36,7 +36,8 @@ def read_text(options: RenderOptions, own: str) -> Text:
         return Text([0.0], [own if options.prompt is None else options.prompt])
     path = options.prompt_timeline
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        # Excel puts a mark before the first letter.
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, skipinitialspace=True))
     except OSError as error:
         raise UserError(f"--prompt-timeline {path}: cannot read ({error.strerror})") from None

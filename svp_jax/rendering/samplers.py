@@ -24,7 +24,8 @@ def build_stages(
         UserError: the schedule has no such number of steps, or a text is too long.
     """
     schedule = schedule_of(avatar, options)
-    begin = round(options.begin * schedule.num_steps)
+    # One step at least is left.
+    begin = min(round(options.begin * schedule.num_steps), schedule.num_steps - 1)
     common = dict(
         length=chunk_length(tracks, options.chunk),
         shortcuts=Shortcuts(

@@ -137,9 +137,9 @@ def test_one_compilation_for_all_settings(usual, run, monkeypatch):
     traces = []
     original = stages.sample_sequence
 
-    def counted(*arguments):
+    def counted(*arguments, **settings):
         traces.append(1)
-        return original(*arguments)
+        return original(*arguments, **settings)
 
     monkeypatch.setattr(stages, "sample_sequence", counted)
     _, _, base = run(unet="base", prompt="somebody else", strength=0.5, seed=3)
@@ -282,6 +282,11 @@ class TestFit:
         manifest["captures"][0]["face_model"] = "synthetic"
         assert self.check(manifest, driver_folder) == []
 
+    def test_other_conditions(self, manifest, driver_folder):
+        manifest["condition"]["details"]["order"] = ["parsing", "geometry"]
+        with pytest.raises(UserError, match=r"trained on other conditions than this program draws.*train it"):
+            self.check(manifest, driver_folder)
+
     def test_other_parser(self, manifest, driver_folder):
         manifest["captures"][0]["parser"] = "landmarks"
         (text,) = self.check(manifest, driver_folder, maps="driver")
@@ -319,15 +324,20 @@ def test_locked_avatar_uses_the_bases_unet(base_folder, driver_folder, run, tmp_
     np.testing.assert_array_equal(still_base, base)
 
 
+def test_unets_between_the_bases_and_the_avatars(run):
+    found = {
+        unet: frames_of(run(maps="driver", frames="1:4", unet=unet)[0]) for unet in ("base", "0", "0.5", "1", "tuned")
+    }
+    np.testing.assert_array_equal(found["0"], found["base"])
+    np.testing.assert_array_equal(found["1"], found["tuned"])
+    for end in ("0", "1"):
+        assert np.abs(found["0.5"] - found[end]).mean() > 0.5
+
+
 def test_no_sound_no_sound(avatar_folder, run, tmp_path):
     out, _, _ = run(driver=make_capture(tmp_path / "capture", 3))
     with av.open(str(out / "avatar.mp4")) as container:
         assert not container.streams.audio and container.streams.video[0].frames == 3
-
-    def test_other_conditions(self, manifest, driver_folder):
-        manifest["condition"]["details"]["order"] = ["parsing", "geometry"]
-        with pytest.raises(UserError, match=r"trained on other conditions than this program draws.*train it"):
-            self.check(manifest, driver_folder)
 
 
 class TestErrors:
