@@ -79,7 +79,7 @@ def test_help_of_all(svp):
         ("demo", ["--out", "(default: 0)"]),
         ("prepare", ["VIDEO", "--size", "(default: 512)", "(default: 0.2)", "the video's own"]),
         ("train", ["CAPTURE", "--base STR", "(default: both)", "--save-every", "default: the config's"]),
-        ("render", ["AVATAR DRIVER", "--steps", "previews had where not", "--strength", "(default: 1.0)", "--tau"]),
+        ("render", ["AVATAR DRIVER", "--steps", "--quality where not given", "--strength", "(default: 1.0)", "--tau"]),
         ("evaluate", ["SUBJECT REFERENCE", "(default: False)"]),
         (
             "convert",
