@@ -30,7 +30,7 @@ def of_row(row, carry):
 
 @pytest.mark.parametrize(
     ("eta", "shortcuts"),
-    [(0.7, {}), (0.0, {"begin": 3}), (0.0, {"every": 2}), (0.7, {"begin": 3, "every": 2})],
+    [(0.7, {}), (0.0, {"begin": 3}), (0.0, {"every": 2}), (0.0, {"begin": 3, "every": 2})],
     ids=str,
 )
 def test_each_sequence_gives_what_it_gives_alone(eta, shortcuts):
