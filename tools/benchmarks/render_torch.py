@@ -34,7 +34,7 @@ class Pipelines:
             folder = work / f"diffusers_{stage}_{self.manifest['manifest_sha256'][:8]}"
             if not folder.exists():
                 convert(avatar, folder, stage=stage)
-            pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(folder)
+            pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(folder, torch_dtype=torch.float32)
             pipeline.set_progress_bar_config(disable=True)
             self.pipelines[stage] = pipeline
             self.texts[stage], _ = pipeline.encode_prompt(self.manifest["prompt"], "cpu", 1, False)
