@@ -164,5 +164,5 @@ def test_seventy_frames_in_chunks_of_any_length_equal_plain_loops(length, record
         for row in range(2)
     ]
     expected = np.concatenate(rows, axis=1)
-    record_property("difference", np.abs(latents - expected).max() / expected.std())
+    record_property("difference", float(np.abs(latents - expected).max() / expected.std()))
     np.testing.assert_allclose(latents, expected, rtol=0, atol=1e-5 * expected.std())
