@@ -135,11 +135,12 @@ def _with_maps(
         for number in range(len(tracks))
     ]
     for parts in chunks(tracks, chunk, progress.done):
-        with seconds("outlines"):
-            if stages.outlines is None:
+        if stages.outlines is None:
+            with seconds("outlines"):
                 parsing = [_own_maps(track, part) for track, part in zip(tracks, parts, strict=True)]
-                yield _Chunk(parts, parsing, [], {}, {})
-                continue
+            yield _Chunk(parts, parsing, [], {}, {})
+            continue
+        with seconds("outlines"):
             frames, shown = [], []
             for track, part, state in zip(tracks, parts, states, strict=True):
                 numbers, starts = track.indices[part], track.starts[part]

@@ -50,13 +50,15 @@ def build_stages(
             np.float32(options.guidance),
             window(schedule, options.guidance_start, options.guidance_end),
         )
-        negative = np.asarray(encode_prompts(avatar.base, [options.negative_prompt])[0])
+        negative = None
+        if options.guidance > 1:
+            negative = np.asarray(encode_prompts(avatar.base, [options.negative_prompt])[0])
         details = StageSampler(
             (stage.controlnet, *_mixed(avatar, options)),
             schedule,
             temporal,
             steering,
-            negative=negative if options.guidance > 1 else None,
+            negative=negative,
             **common,
         )
     return Stages(

@@ -20,7 +20,6 @@ from svp_jax.face.conditions import OUTLINES_WINDOW, outlines_condition
 from svp_jax.face.labels import LABEL_INDEX, PALETTE
 from svp_jax.manifest import read_manifest, sha256_file, sha256_folder, write_manifest
 from svp_jax.rendering import render as render_module
-from svp_jax.rendering import stages
 from svp_jax.rendering.driver import of_capture
 from svp_jax.rendering.fit import check_fit, stage_unets
 from svp_jax.rendering.options import RenderOptions
@@ -133,15 +132,7 @@ def test_a_span_continues_no_earlier_frame_but_sees_its_window(driver_folder):
         np.testing.assert_array_equal(outlines_of(driver, np.array(frames), OUTLINES_WINDOW), expected)
 
 
-def test_one_compilation_for_all_settings(usual, run, monkeypatch):
-    traces = []
-    original = stages.sample_sequence
-
-    def counted(*arguments, **settings):
-        traces.append(1)
-        return original(*arguments, **settings)
-
-    monkeypatch.setattr(stages, "sample_sequence", counted)
+def test_one_compilation_for_all_settings(usual, run, traces):
     _, _, base = run(unet="base", prompt="somebody else", strength=0.5, seed=3)
     _, _, plain = run(current=1, previous=0, noise=1, tau=0)
     _, _, driven = run(maps="driver")

@@ -118,15 +118,7 @@ def test_plain_weights_leave_frames_independent(sample):
     assert moved[0] > 1e-4 and (moved[1:] == 0).all(), moved
 
 
-def test_one_compilation(sample, avatar, monkeypatch):
-    traces = []
-    original = stages.sample_sequence
-
-    def counted(*arguments, **settings):
-        traces.append(1)
-        return original(*arguments, **settings)
-
-    monkeypatch.setattr(stages, "sample_sequence", counted)
+def test_one_compilation(sample, avatar, traces):
     # No other test has chunks of two, so nothing is compiled yet.
     results = [sample(2)]
     results.append(sample(2, temporal=TemporalWeights(1, 0, 1, 0)))
@@ -196,15 +188,7 @@ def test_frames_computed_together_change_nothing(sample, prompts):
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * alone.std())
 
 
-def test_shortcuts_that_leave_nothing_out_change_nothing(sample, usual, monkeypatch):
-    traces = []
-    original = stages.sample_sequence
-
-    def counted(*arguments, **settings):
-        traces.append(1)
-        return original(*arguments, **settings)
-
-    monkeypatch.setattr(stages, "sample_sequence", counted)
+def test_shortcuts_that_leave_nothing_out_change_nothing(sample, usual, traces):
 
     def shortened(begin, every):
         return sample(shortcuts=Shortcuts(np.int32(begin), np.int32(every)))[0]
