@@ -286,7 +286,7 @@ def _render_command() -> Callable[..., None]:
         from svp_jax.rendering.render import render as run
 
         run(avatar, driver, out, options)
-        print(f"wrote the render {out}")
+        print(f"wrote the {'renders in' if options.also or options.sweep else 'render'} {out}")
 
     return render
 
@@ -310,7 +310,10 @@ def main() -> None:
         # XLA has one class for all that fails while it runs.
         if OUT_OF_MEMORY not in str(error):
             raise
-        _fail("the device is out of memory; train with --accumulation or --remat full, render with a lower --chunk")
+        _fail(
+            "the device is out of memory; train with --accumulation or --remat full, render with a lower --batch or "
+            "--chunk"
+        )
     except Stopped as stop:
         from svp_jax.training.hosts import is_first
 

@@ -164,7 +164,7 @@ def _check_render(path: Path, manifest: dict) -> list[str]:
 
 
 def _check_sweep(path: Path, manifest: dict) -> list[str]:
-    problems = _missing(path, ["sheet.png"])
+    problems = list(_damage(manifest["files"], content_hashes(path)).values())
     for name in manifest["videos"]:
         try:
             problems += [

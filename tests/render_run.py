@@ -2,20 +2,16 @@
 
     python render_run.py AVATAR DRIVER OUT
 
-Prints "chunk" before it writes each chunk, and at the end one line of JSON: the hashes of its files.
+Prints a line as it starts, before it writes each chunk, and before it finishes.
 """
 
-import json
 import sys
 import warnings
 from pathlib import Path
 
-from svp_jax.manifest import read_manifest
 from svp_jax.rendering import render as render_module
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
-
-CHUNKS = 8
 
 
 class TellingWriter(render_module.RenderWriter):
@@ -23,13 +19,16 @@ class TellingWriter(render_module.RenderWriter):
         print("chunk", flush=True)
         super().write(*arguments)
 
+    def finish(self) -> None:
+        print("finish", flush=True)
+        super().finish()
+
 
 def main(avatar: Path, driver: Path, out: Path) -> None:
     warnings.simplefilter("ignore")
     render_module.RenderWriter = TellingWriter
-    if not out.exists():
-        render(avatar, driver, out, RenderOptions(steps=2, frames="all", chunk=1))
-    print(json.dumps(read_manifest(out, "render")["files"]))
+    print("start", flush=True)
+    render(avatar, driver, out, RenderOptions(steps=2, frames="all", chunk=1))
 
 
 if __name__ == "__main__":

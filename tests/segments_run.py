@@ -16,10 +16,10 @@ import jax
 import numpy as np
 
 from svp_jax.diffusion import Schedule, TemporalWeights
-from svp_jax.rendering import samplers, stages
+from svp_jax.rendering import stage_sampler, stages
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
-from svp_jax.rendering.stages import Frames, StageSampler
+from svp_jax.rendering.stage_sampler import Frames, StageSampler
 from svp_jax.rendering.steering import Steering, window
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts
@@ -30,7 +30,7 @@ ETA = 0.5
 # Where a shot starts, and the frames that segments begin with.
 CUT, BEGINNINGS = 36, (19, 26, 33, 40)
 # As long as the segments' chunks.
-LENGTH = 10
+LENGTH = 11
 # Of the five sequences; they come in two chunks.
 LENGTHS = (15, 9, 0, 15, 3)
 STRENGTHS = (1.0, 0.2, 1.0, 1.0, 0.5)
@@ -110,14 +110,14 @@ def sequences(avatar_folder: Path, devices: Sequence[jax.Device], rows: Sequence
 def main(avatar: Path, driver: Path, out: Path) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     warnings.filterwarnings("error", message="Some donated buffers were not usable")
-    samplers.StageSampler = Recording
-    traces, original = [], stages.sample_sequence
+    stages.StageSampler = Recording
+    traces, original = [], stage_sampler.sample_sequence
 
     def counted(*arguments, **settings):
         traces.append(1)
         return original(*arguments, **settings)
 
-    stages.sample_sequence = counted
+    stage_sampler.sample_sequence = counted
     traced = {}
 
     def traces_of(name):

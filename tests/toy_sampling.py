@@ -51,7 +51,7 @@ sample = jax.jit(partial(sample_sequence, network), static_argnames="batch")
 
 @partial(jax.jit, static_argnames="batch")
 def sample_with_reuse(schedule, noise, conditions, temporal, *arguments, every, **settings):
-    reuse = Reuse(by_features, every)
+    reuse = Reuse(by_features, jnp.arange(schedule.num_steps) % every == 0)
     return sample_sequence(
         predict_with_features, schedule, noise, conditions, temporal, *arguments, reuse=reuse, **settings
     )

@@ -5,6 +5,7 @@
     python tools/benchmark.py loader              batches of conditions a second, and how long a step waits for them
     python tools/benchmark.py convert             a single-file SD 1.5 to a folder; loading a float16 folder
     python tools/benchmark.py render --demo DEMO  whole renders of a demo, here and as a loop over diffusers' pipelines
+    python tools/benchmark.py render --full-width the same of SD 1.5's size with random weights, for a GPU of 40 GB
     python tools/benchmark.py raster              pictures of normals a second; --ict-model adds a whole head
 
 Prints times, ratios and memory. `model`, `train`, `render` and `convert` need the [dev] extra, `model` and `convert`
@@ -25,15 +26,15 @@ def main() -> None:
     parser.add_argument("--latents", type=int, nargs="+", default=[32, 64], help="model: sides of the latents")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
     parser.add_argument("--ict-model", type=Path, help=".npz with the ICT face's neutral [V, 3] in cm and faces [T, 3]")
-    parser.add_argument("--full-width", action="store_true", help="train: SD 1.5 instead of the small networks")
-    parser.add_argument("--size", type=int, help="train, loader: side of the pictures in pixels")
+    parser.add_argument("--full-width", action="store_true", help="train, render: SD 1.5, for GPUs")
+    parser.add_argument("--size", type=int, help="train, render --full-width, loader: side of the pictures in pixels")
     parser.add_argument("--batch", type=int, help="train, loader: pictures of a step")
     parser.add_argument("--demo", type=Path, help="render: what `svp demo` wrote")
     parser.add_argument("--steps", type=int, default=20, help="render: denoising steps of the preset best")
     parser.add_argument("--frames", type=int, default=10, help="render: how many of them the loop renders")
     options = parser.parse_args()
-    if options.what == "render" and not options.demo:
-        parser.error("render needs --demo, the folder that `svp demo` wrote")
+    if options.what == "render" and bool(options.demo) == options.full_width:
+        parser.error("render needs --demo, the folder that `svp demo` wrote, or --full-width")
     if options.size and options.size % 64:
         parser.error(f"--size is {options.size}, allowed are multiples of 64")
     # Imported once the flags are set, and only what a benchmark needs.
@@ -56,9 +57,13 @@ def main() -> None:
 
         benchmark_loader(options.work, options.size, options.batch)
     elif options.what == "render":
-        from benchmarks.render import benchmark_rendering
+        from benchmarks.render import benchmark_full_width, benchmark_rendering
 
-        benchmark_rendering(options.demo, options.work, options.steps, options.repeats, options.frames)
+        counts = (options.steps, options.repeats, options.frames)
+        if options.full_width:
+            benchmark_full_width(options.work, options.size, *counts)
+        else:
+            benchmark_rendering(options.demo, options.work, *counts)
     else:
         from benchmarks.convert import benchmark_conversion
 

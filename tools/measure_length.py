@@ -10,6 +10,7 @@ frames after 500 and the last thousand.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from svp_jax.capture.synthetic.capture import write_synthetic_capture
-from svp_jax.manifest import read_manifest
+from svp_jax.manifest import partial_folder, read_manifest
 
 RATE = 25
 # The first frames compile, and fill caches and queues.
@@ -36,6 +37,8 @@ def main() -> None:
     if options.frames < WARM_UP + 2 * WINDOW:
         parser.error(f"--frames is {options.frames}, allowed are {WARM_UP + 2 * WINDOW} or more")
     options.out.mkdir(parents=True, exist_ok=True)
+    # What an interrupted measurement left would be gone on with.
+    shutil.rmtree(partial_folder(options.out / "render"), ignore_errors=True)
     capture, render = options.out / f"capture_{options.frames}", options.out / "render"
     if not capture.exists():
         size = read_manifest(options.demo / "capture", "capture")["size"]
@@ -68,6 +71,8 @@ def watched(command: list[str], render: Path) -> np.ndarray:
 
 
 def report(rows: np.ndarray, frames: int) -> str:
+    # Up to the last frame's picture: the hashes of all files come after it.
+    rows = rows[: np.argmax(rows[:, 2] >= frames) + 1]
     seconds, cpu, done, resident = rows.T
 
     def rate(first: int, last: int, clock: np.ndarray) -> float:

@@ -2,14 +2,14 @@
 
     python tools/measure_morph.py DEMO --out FOLDER
 
-Renders the demo's morph with seven strengths (`svp render --sweep strength=0.2:1.4:7`) and compares it with the named
-look under the same motion. Prints for each strength
+Renders the demo's morph with seven strengths (`svp render --sweep strength=0.2:1.4:7`) from three noises each and
+compares it with the named look under the same motion. Prints for each strength, as mean and standard deviation,
 
 - the landmark error: median distance in pixels of where each landmark's surroundings are found in the morph;
 - the colours' distance to the named look, and to the original person: mean difference of the sorted values of each
   colour channel (the Wasserstein distance), in grey levels; where things lie does not count.
 
-Writes both into morph.png over the strength, beside the sweep's own sheet.
+Draws them over the strength into morph_by_strength.png, beside the sweeps' own sheets.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from svp_jax.process import set_up_process
 from svp_jax.rendering.render import render
 
 matplotlib.use("agg")
+SEEDS = (0, 1, 2)
 
 
 def main() -> None:
@@ -37,14 +38,18 @@ def main() -> None:
     options = parser.parse_args()
     capture = open_capture(options.demo / "capture")
     settings = replace(morph_options(capture), sweep="strength=0.2:1.4:7", force=True)
-    render(options.demo / "avatar", options.demo / "capture", options.out / "sweep", settings)
     rows = []
-    print("strength  landmarks px  colours to the look  to the person")
-    for name in read_manifest(options.out / "sweep", "sweep")["videos"]:
-        row = measured(capture, options.out / "sweep" / name, options.out / f"{name}.png")
-        rows.append(row)
-        print(f"{row[0]:>8.2f}{row[1]:>14.2f}{row[2]:>21.2f}{row[3]:>15.2f}", flush=True)
-    plot(np.array(rows), options.out / "morph.png")
+    for seed in SEEDS:
+        sweep = options.out / f"sweep_{seed}"
+        render(options.demo / "avatar", options.demo / "capture", sweep, replace(settings, seed=seed))
+        names = read_manifest(sweep, "sweep")["videos"]
+        rows.append([measured(capture, sweep / name, options.out / f"{name}.png") for name in names])
+    rows = np.array(rows)
+    print("strength     landmarks px  colours to the look    to the person")
+    for (strength, *means), (_, *deviations) in zip(rows.mean(axis=0), rows.std(axis=0, ddof=1), strict=True):
+        cells = [f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in zip(means, deviations, strict=True)]
+        print(f"{strength:>8.2f}{cells[0]:>17}{cells[1]:>21}{cells[2]:>17}", flush=True)
+    plot(rows, options.out / "morph_by_strength.png")
 
 
 def measured(capture, folder: Path, sheet: Path) -> tuple[float, float, float, float]:
@@ -71,16 +76,19 @@ def colour_distance(pictures: np.ndarray, truth: np.ndarray) -> float:
 
 
 def plot(rows: np.ndarray, path: Path) -> None:
+    """Of `rows` [noises, strengths, 4], as `measured` gives them."""
     from matplotlib import pyplot
 
-    strength, error, to_look, to_person = rows.T
+    strength, *means = rows.mean(axis=0).T
+    _, *deviations = rows.std(axis=0, ddof=1).T
     figure, left = pyplot.subplots(figsize=(6, 4))
-    left.plot(strength, error, "o-", color="tab:blue")
+    left.errorbar(strength, means[0], deviations[0], fmt="o-", capsize=3, color="tab:blue")
     left.set(xlabel="strength of the control", ylim=(0, None))
     left.set_ylabel("landmark error in pixels", color="tab:blue")
     right = left.twinx()
-    right.plot(strength, to_look, "s-", color="tab:red", label="to the named look")
-    right.plot(strength, to_person, "s--", color="tab:orange", label="to the original person")
+    style = {"fmt": "s-", "capsize": 3}
+    right.errorbar(strength, means[1], deviations[1], **style, color="tab:red", label="to the named look")
+    right.errorbar(strength, means[2], deviations[2], **style, color="tab:orange", label="to the original person")
     right.set_ylabel("distance of colours in grey levels", color="tab:red")
     right.set_ylim(0, None)
     right.legend()

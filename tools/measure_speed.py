@@ -5,12 +5,13 @@
 Renders the held-out frames of what `svp demo` wrote (--steps of them as the full number), one setting at a time, and
 prints for each the frames a second and seconds of processor time a frame, once compiled and loaded, and scores of
 `svp evaluate`: PSNR of the whole picture and of the face, smoothness, and sharpness: the mean gradient over that of the
-reference (blur gains PSNR and loses here). What is there in FOLDER is not rendered again.
+reference (blur gains PSNR and loses here). Rows that FOLDER has of the same avatar and settings are not rendered again.
 """
 
 import argparse
 import json
 import resource
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ import numpy as np
 
 from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_pngs
-from svp_jax.manifest import read_json, read_manifest, write_json
+from svp_jax.manifest import partial_folder, read_json, read_manifest, write_json
 from svp_jax.metrics.evaluate import evaluate
 from svp_jax.process import set_up_process
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.quality import PRESETS, with_preset
 from svp_jax.rendering.render import render
+from svp_jax.rendering.run import recorded
 
 
 def main() -> None:
@@ -34,13 +36,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="the full number of denoising steps")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    full = RenderOptions(steps=options.steps, reuse=1, begin=0.0, force=True)
+    avatar = read_manifest(options.demo / "avatar", "avatar")
+    full = RenderOptions(steps=options.steps, reuse=1, force=True)
     print(f"{'':<24}frames/s  CPU s/frame  PSNR dB   face  smoothness  sharpness")
     for name, settings in variants(full).items():
-        row = options.out / f"{name.replace(' ', '_').replace(',', '')}.json"
-        if not row.exists():
-            write_json(row, measured(options.demo, options.out / "render", settings))
-        print(_line(name, json.loads(row.read_text(encoding="utf-8"))), flush=True)
+        path = options.out / f"{name.replace(' ', '_').replace(',', '')}.json"
+        made_of = {"avatar": avatar["manifest_sha256"], "settings": recorded(settings)}
+        if not path.exists() or read_json(path)["made_of"] != json.loads(json.dumps(made_of)):
+            write_json(path, {"made_of": made_of, "row": measured(options.demo, options.out / "render", settings)})
+        print(_line(name, read_json(path)["row"]), flush=True)
 
 
 def variants(full: RenderOptions) -> dict[str, RenderOptions]:
@@ -62,7 +66,7 @@ def variants(full: RenderOptions) -> dict[str, RenderOptions]:
         "guidance 3, first half": {"guidance": 3.0, "guidance_end": 0.5},
     }
     rows = {name: replace(full, **settings) for name, settings in alone.items()}
-    open_to_preset = replace(full, steps=None, reuse=None, begin=None)
+    open_to_preset = replace(full, steps=None, reuse=None)
     return rows | {f"preset {name}": with_preset(replace(open_to_preset, quality=name), steps) for name in PRESETS}
 
 
@@ -71,6 +75,8 @@ def measured(demo: Path, out: Path, settings: RenderOptions) -> dict[str, float]
     capture = open_capture(demo / "capture")
     frames = np.arange(*capture.manifest["split"]["test"])
     for _ in range(2):
+        # What an interrupted measurement left would be gone on with.
+        shutil.rmtree(partial_folder(out), ignore_errors=True)
         wall, cpu = time.perf_counter(), _cpu_seconds()
         render(demo / "avatar", demo / "capture", out, settings)
         wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu

@@ -32,7 +32,7 @@ class Reuse(NamedTuple):
     """
 
     again: Callable  # (latent, timestep, condition, features) -> output
-    every: jax.Array | int  # computed at each step whose number this divides, at the first of each phase, at `begin`
+    anew: jax.Array  # bool [num_steps], the steps at which they are computed besides each phase's first, and `begin`
 
 
 def sample_sequence(
@@ -112,7 +112,7 @@ def sample_sequence(
         timestep = columns.timesteps[number]
         if reuse is None:
             return predict(latent, timestep, condition), features
-        anew = (number % reuse.every == 0) | (number == start)
+        anew = jnp.asarray(reuse.anew)[number] | (number == start)
         if begin is not None:
             # Of all sequences, or it would matter to one whether those beside it begin here.
             anew |= number == begin
@@ -203,8 +203,10 @@ def _in_batches(alone: Callable, inputs: tuple, active: jax.Array, batch: int) -
     """`alone` of each frame of `inputs`, so many at a time; frames of batches in which none is active stay as noise."""
     frames = len(active)
     batch = min(batch, frames)
-    padded = jax.tree.map(lambda x: jnp.concatenate([x, x[:1].repeat(-frames % batch, 0)]), (inputs, active))
-    parts, there = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), padded)
+    missing = -frames % batch
+    padded = jax.tree.map(lambda x: jnp.concatenate([x, x[:1].repeat(missing, 0)]), inputs)
+    active = jnp.pad(active, ((0, missing), (0, 0)))
+    parts, there = jax.tree.map(lambda x: x.reshape(-1, batch, *x.shape[1:]), (padded, active))
 
     def one_part(part):
         inputs, there = part

@@ -65,9 +65,9 @@ def check_fit(avatar: Path, manifest: dict, driver: Driver, options: RenderOptio
 def _warn_of_foreign_latents(avatar: Path, unets: dict[str, str]) -> None:
     """A VAE that was tuned with its encoder makes latents that the base's own UNet has never seen."""
     for name, unet in unets.items():
-        if unet == "base":
+        if unet != "tuned":
             warnings.warn(
                 f"{avatar} was trained on latents of its own VAE, but its {name} stage runs with the base's UNet and "
-                "VAE: the control may be less exact; train with the VAE's decoder alone",
+                "VAE, or a mix: the control may be less exact; train with the VAE's decoder alone",
                 stacklevel=4,
             )

@@ -68,12 +68,13 @@ class RenderOptions:
     outlines_strength: float = 1.0
     """Factor of the first stage's control."""
     quality: Literal["best", "standard", "draft"] = "best"
-    """How much time a frame may take: sets --steps, --reuse and --begin where they are not given."""
+    """How much time a frame may take: sets --steps and --reuse where they are not given."""
     steps: int | None = None
     """Denoising steps of each stage; by --quality where not given, at best as many as the avatar's previews had."""
     reuse: int | None = None
-    """Computes the coarse levels of the networks at every so many steps only, and reuses them between; 1 = always."""
-    begin: float | None = None
+    """Computes the ControlNet and the UNet's coarse levels only at every so many steps, and reuses them between; 1 = at
+    all."""
+    begin: float = 0.0
     """Frames begin at this fraction of the denoising steps, from the previous frame's picture; 0 = from noise alone."""
     still: float = 0.0
     """Takes the first stage's last map again while its condition differs by less, in grey levels on average; 0 = never.
@@ -97,7 +98,7 @@ class RenderOptions:
     seed: int = 0
     """Seed of all noise."""
     chunk: int = 16
-    """At most this many frames at a time on the device."""
+    """At most this many frames of a video at a time on the device, for each stage."""
     batch: int = 4
     """Frames that go through the networks together, up to the step that looks at the frame before; more need more
     memory."""
@@ -147,26 +148,41 @@ class RenderOptions:
         if self.stage == "outlines" and self.maps == "driver":
             raise UserError("--stage outlines only makes parsing maps, --maps driver makes none; leave one out")
         for name in SECOND_STAGE:
-            if self.stage == "outlines" and getattr(self, name) != getattr(type(self), name):
+            if self.stage == "outlines" and self._given(name):
                 raise UserError(
                     f"--{name.replace('_', '-')} belongs to the second stage, which --stage outlines leaves out; "
                     "leave one of the two out"
                 )
-        if self.negative_prompt and self.guidance == 1:
-            raise UserError("--negative-prompt has no effect at --guidance 1; raise it, 7.5 is usual")
+        for name in ("negative_prompt", "guidance_start", "guidance_end"):
+            if self.guidance == 1 and self._given(name):
+                raise UserError(f"--{name.replace('_', '-')} has no effect at --guidance 1; raise it, 7.5 is usual")
+        for name in ("outlines_strength", "still"):
+            if self.maps == "driver" and self._given(name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} belongs to the first stage, which --maps driver leaves out; drop one"
+                )
+        if self.segments == 1 and self._given("tolerance"):
+            raise UserError("--tolerance says how exactly --segments fit together; give both or neither")
         if self.segments > 1 and (self.also or self.sweep):
             raise UserError("--segments spreads one video over the devices, --also and --sweep several; drop one")
         if self.sweep and self.stage == "outlines":
             raise UserError("--sweep belongs to the second stage, which --stage outlines leaves out; drop one")
+        swept = (self.sweep or "").partition("=")[0]
+        if swept in ("strength", "prompt") and self._given(swept):
+            raise UserError(f"--sweep {swept}=... gives the values of --{swept}; leave one of the two out")
+        if swept == "prompt" and self.prompt_timeline is not None:
+            raise UserError("--sweep prompt=... and --prompt-timeline both say the text; leave one of the two out")
         if self.prompt is not None and self.prompt_timeline is not None:
             raise UserError("--prompt and --prompt-timeline both say the text; leave one of the two out")
         if self.segments > 1 and self.begin:
             raise UserError(
                 "--begin makes each frame of the one before, so --segments cannot start in between; drop one"
             )
-
         if self.segments > 1 and self.still:
             raise UserError("--still depends on all frames before, so --segments cannot start in between; drop one")
+
+    def _given(self, name: str) -> bool:
+        return getattr(self, name) != getattr(type(self), name)
 
     @property
     def tuned_share(self) -> float | None:

@@ -15,7 +15,8 @@ from svp_jax.face.labels import colorize, decode
 from svp_jax.rendering.ahead import ahead
 from svp_jax.rendering.progress import Progress
 from svp_jax.rendering.sequences import Sequence, Track, chunks
-from svp_jax.rendering.stages import Frames, StageSampler
+from svp_jax.rendering.stage_sampler import Frames, StageSampler
+from svp_jax.rendering.stages import Stages
 from svp_jax.rendering.still import Still
 from svp_jax.rendering.stopwatch import Stopwatch
 
@@ -29,40 +30,6 @@ class Writer(Protocol):
     def write(self, frames: np.ndarray, parsing: np.ndarray, pictures: np.ndarray | None) -> None:
         """Of frames int [n]: maps and results uint8 [n, S, S, 3]; no results where only maps are made."""
         ...
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What makes the pictures.
-
-    Attributes:
-        outlines: of all tracks; None takes the drivers' own maps.
-        details: of all sequences; None makes maps alone.
-        still: as in `Still`, of Stage I.
-        text: features [T, D] of Stage I, which draws this person's outlines whatever the text of Stage II says.
-        window: frames of Stage I's condition.
-        labels: those of the maps.
-    """
-
-    outlines: StageSampler | None
-    details: StageSampler | None
-    still: float
-    text: np.ndarray
-    window: int
-    labels: list[str]
-
-    def begin(self, tracks: list[Track], sequences: list[Sequence], progress: Progress) -> None:
-        """Goes on where `progress` says."""
-        for name, sampler, rows in (
-            ("outlines", self.outlines, tracks),
-            ("details", self.details, [tracks[each.track] for each in sequences]),
-        ):
-            if sampler is not None:
-                done = np.array([min(progress.done, len(track.indices)) for track in rows])
-                first = np.array([track.first for track in rows])
-                if name == "outlines":
-                    done = progress.drawn.get("count", done)
-                sampler.begin(progress.latents.get(name), done > 0, first + done)
 
 
 @dataclass(frozen=True)
@@ -90,7 +57,6 @@ def render_frames(
     sequences: list[Sequence],
     writers: SequenceOf[Writer],
     stages: Stages,
-    chunk: int,
     seconds: Stopwatch,
 ) -> Progress:
     """Renders all frames of the tracks, chunk by chunk, from where the `Progress` in `folder` says; returns the last.
@@ -104,10 +70,10 @@ def render_frames(
         UserError: a stage gives numbers that are not finite, or the disk is full.
     """
     progress = Progress.read(folder)
-    stages.begin(tracks, sequences, progress)
+    stages.resume(tracks, sequences, progress)
     done = sum(min(progress.done, len(tracks[each.track].indices)) for each in sequences)
     total = sum(len(tracks[each.track].indices) for each in sequences)
-    mapped = _with_maps(tracks, stages, chunk, progress, seconds)
+    mapped = _with_maps(tracks, stages, progress, seconds)
     with (
         ahead(mapped) as mapped,
         ahead(_with_pictures(mapped, tracks, sequences, stages, seconds)) as finished,
@@ -121,20 +87,18 @@ def render_frames(
                     frames, parsing = track.indices[where][shown], part.parsing[sequence.track][shown]
                     if len(frames):
                         writer.write(frames, parsing, None if pictures is None else pictures[shown])
-                progress = _after(progress, part, tracks, sequences)
+                progress = replace(_after(progress, part, tracks, sequences), seconds=seconds.totals())
                 progress.write(folder)
             bar.update(sum(part.parts[each.track].stop - part.parts[each.track].start for each in sequences))
     return progress
 
 
-def _with_maps(
-    tracks: list[Track], stages: Stages, chunk: int, progress: Progress, seconds: Stopwatch
-) -> Iterator[_Chunk]:
+def _with_maps(tracks: list[Track], stages: Stages, progress: Progress, seconds: Stopwatch) -> Iterator[_Chunk]:
     states = [
         Still(stages.still, **{name: values[number] for name, values in progress.drawn.items()})
         for number in range(len(tracks))
     ]
-    for parts in chunks(tracks, chunk, progress.done):
+    for parts in chunks(tracks, stages.length, progress.done):
         if stages.outlines is None:
             with seconds("outlines"):
                 parsing = [_own_maps(track, part) for track, part in zip(tracks, parts, strict=True)]
@@ -197,15 +161,13 @@ def _none(track: Track, channels: int) -> np.ndarray:
 
 def _sampled(sampler: StageSampler, stage: str, frames: list[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each row latents and pictures, as the sampler gives them; UserError where it has diverged."""
-    results = sampler(frames)
-    for (latents, _), each in zip(results, frames, strict=True):
-        broken = ~np.isfinite(latents).all(axis=(1, 2, 3))
-        if broken.any():
-            raise UserError(
-                f"the {stage} stage gives numbers that are not finite at frame {each.numbers[broken.argmax()]} of the "
-                "driver; its training may have diverged, or a temporal weight, --guidance or --strength is too large"
-            )
-    return results
+    try:
+        return sampler(frames)
+    except FloatingPointError as error:
+        raise UserError(
+            f"the {stage} stage gives numbers that are not finite at frame {error} of the driver; its training may "
+            "have diverged, or a temporal weight, --guidance or --strength is too large"
+        ) from None
 
 
 def _after(progress: Progress, chunk: _Chunk, tracks: list[Track], sequences: list[Sequence]) -> Progress:

@@ -13,13 +13,12 @@ from svp_jax.rendering.options import RenderOptions
 class Preset(NamedTuple):
     steps: float  # share of the avatar's own number of denoising steps
     reuse: int
-    begin: float
 
 
 PRESETS = {
-    "best": Preset(steps=1.0, reuse=1, begin=0.0),
-    "standard": Preset(steps=0.5, reuse=2, begin=0.0),
-    "draft": Preset(steps=0.25, reuse=2, begin=0.0),
+    "best": Preset(steps=1.0, reuse=1),
+    "standard": Preset(steps=0.5, reuse=2),
+    "draft": Preset(steps=0.25, reuse=2),
 }
 
 
@@ -33,8 +32,6 @@ def with_preset(options: RenderOptions, avatar_steps: int) -> RenderOptions:
     settings = {
         "steps": math.ceil(preset.steps * avatar_steps),
         "reuse": preset.reuse,
-        # Segments cannot start from a frame before them.
-        "begin": 0.0 if options.segments > 1 else preset.begin,
     }
     return dataclasses.replace(
         options, **{name: value for name, value in settings.items() if getattr(options, name) is None}

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from svp_jax.capture.images import read_pngs
 from svp_jax.diffusion import TemporalWeights
@@ -29,16 +31,16 @@ from svp_jax.manifest import (
 )
 from svp_jax.rendering.fit import stage_unets
 from svp_jax.rendering.options import RenderOptions
-from svp_jax.rendering.pipeline import Stages, render_frames
+from svp_jax.rendering.pipeline import render_frames
 from svp_jax.rendering.progress import Progress
 from svp_jax.rendering.prompts import Timeline
 from svp_jax.rendering.quality import with_preset
 from svp_jax.rendering.run import Run, Video, open_run, recorded
-from svp_jax.rendering.samplers import build_stages
 from svp_jax.rendering.segments import seam_differences, split, warm_up_frames
 from svp_jax.rendering.sequences import Sequence, Track
+from svp_jax.rendering.stages import Stages, build_stages
 from svp_jax.rendering.stopwatch import Stopwatch
-from svp_jax.rendering.sweep import write_overview
+from svp_jax.rendering.sweep import write_grid, write_sheet
 from svp_jax.rendering.writer import COMMENT, PictureWriter, RenderWriter
 from svp_jax.unfinished import changes, check_same_run
 from svp_jax.weights.avatar import Avatar, load_avatar
@@ -82,47 +84,71 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
         _render_all(folder, Path(avatar_folder), run)
         if several:
             if options.stage == "both":
-                frames = {video.name: list(video.plan.span) for video in run.videos}
+                write_sheet(folder, {video.name: (video.label, video.plan.span) for video in run.videos})
+            if options.stage == "both" and not options.also:
+                first = run.videos[0]
                 labels = {video.name: video.label for video in run.videos}
-                write_overview(folder, labels, frames, run.videos[0].driver.frame_rate)
-            write_manifest(folder, "sweep", {"sweep": options.sweep, "videos": [video.name for video in run.videos]})
+                write_grid(folder, labels, first.plan.span, first.driver.frame_rate)
+            names = [video.name for video in run.videos]
+            overview = {name: digest for name, digest in content_hashes(folder).items() if name not in names}
+            body = {"sweep": options.sweep, "videos": names, "run": run.identity(), "files": overview}
+            write_manifest(folder, "sweep", body)
+    # The finished folder without them is finished too; an unfinished one without them would be begun anew.
+    for name in (RUN, PROGRESS):
+        (Path(out) / name).unlink()
     return Path(out)
 
 
 @contextmanager
 def _staged(out: Path, kind: str, options: RenderOptions, run: dict) -> Iterator[Path]:
     """The folder to render into: what is finished there of the same `run` is gone on with."""
-    with staged_folder(out, kind, options.force, resume=True) as folder, _kept_if_begun(folder):
-        if options.force and (folder / RUN).exists() and changes(read_json(folder / RUN), run, MAY_CHANGE):
+    with staged_folder(out, kind, options.force, resume=True) as folder:
+        worthless = options.force or not (folder / PROGRESS).exists()
+        if worthless and (folder / RUN).exists() and changes(read_json(folder / RUN), run, MAY_CHANGE):
             empty_folder(folder)
-        check_same_run(folder / RUN, run, out, MAY_CHANGE, "add --force to start anew")
-        yield folder
-        for name in (RUN, PROGRESS):
-            (folder / name).unlink()
+        with _kept_if_begun(folder):
+            check_same_run(folder / RUN, run, out, MAY_CHANGE, "add --force to start anew")
+            with _told_that_it_goes_on(folder):
+                yield folder
 
 
 @contextmanager
 def _kept_if_begun(folder: Path) -> Iterator[None]:
-    """After an error, says how to go on where a chunk is finished, and else leaves nothing."""
+    """After an error, leaves nothing where no chunk is finished."""
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         if not (folder / PROGRESS).exists():
             shutil.rmtree(folder, ignore_errors=True)
-        elif isinstance(error, UserError):
-            done = Progress.read(folder).done
-            raise UserError(f"{error}; {done} frames are finished, the same command goes on there") from None
         raise
+
+
+@contextmanager
+def _told_that_it_goes_on(folder: Path) -> Iterator[None]:
+    """Adds to a user's error what to do where a chunk is finished."""
+    try:
+        yield
+    except UserError as error:
+        if not (folder / PROGRESS).exists():
+            raise
+        raise UserError(f"{error}; what is finished is kept, then the same command goes on there") from None
 
 
 def _render_all(folder: Path, avatar_folder: Path, run: Run) -> None:
     """Renders the run's videos side by side, each into `folder` / its name."""
-    options, temporal, seconds = run.options, TemporalWeights(**run.temporal), Stopwatch()
+    options, temporal, seconds = run.options, TemporalWeights(**run.temporal), Stopwatch(Progress.read(folder).seconds)
     with seconds("load"):
         dtype = jnp.dtype(options.precision)
         avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options), dtype=dtype)
         tracks, sequences = _tracks(avatar, run, temporal)
         stages = build_stages(avatar, tracks, sequences, options, temporal)
+        origin = {
+            "avatar": str(avatar.folder.resolve()),
+            "avatar_sha256": avatar.manifest["manifest_sha256"],
+            "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
+        }
+        # The stages have their networks; of those that were mixed the others would stay in memory.
+        del avatar
     kinds = dict(result=options.stage == "both", keep_maps=options.maps == "stage1")
     if options.segments > 1:
         progress = _render_segments(folder, run.videos[0], tracks, sequences, stages, kinds, seconds)
@@ -133,7 +159,7 @@ def _render_all(folder: Path, avatar_folder: Path, run: Run) -> None:
                 stack.enter_context(_again(folder / video.name, video, tracks[each.track].indices[:done], kinds))
                 for video, each in zip(run.videos, sequences, strict=True)
             ]
-            progress = render_frames(folder, tracks, sequences, writers, stages, options.chunk, seconds)
+            progress = render_frames(folder, tracks, sequences, writers, stages, seconds)
             with seconds("write"):
                 for writer in writers:
                     writer.finish()
@@ -142,8 +168,9 @@ def _render_all(folder: Path, avatar_folder: Path, run: Run) -> None:
         for stage in progress.latents
         if options.segments > 1
     }
+    _warn_of_seams(seams, options.tolerance)
     for video in run.videos:
-        body = _manifest(avatar, video, run.temporal, seams, seconds)
+        body = origin | _manifest(video, run, seams, seconds)
         write_manifest(folder / video.name, "render", body | {"files": content_hashes(folder / video.name)})
 
 
@@ -178,7 +205,7 @@ def _render_segments(
 ) -> Progress:
     """First all pictures, which do not come in order, then the videos."""
     writers = [PictureWriter(folder, **kinds)] * len(tracks)
-    progress = render_frames(folder, tracks, sequences, writers, stages, video.options.chunk, seconds)
+    progress = render_frames(folder, tracks, sequences, writers, stages, seconds)
     with seconds("write"), _again(folder, video, video.plan.indices, kinds) as writer:
         writer.finish()
     return progress
@@ -195,20 +222,28 @@ def _again(folder: Path, video: Video, written: np.ndarray, kinds: dict[str, boo
     stop = int(written[-1]) + 1 if len(written) else 0
     settings = dict(label=video.options.label, written=stop, **kinds)
     with RenderWriter(folder, video.driver, video.plan.span, **settings) as writer:
-        for start in range(0, len(written), video.options.chunk):
-            frames = written[start : start + video.options.chunk]
-            own_maps = kinds["keep_maps"]
+        for frame in tqdm(written, desc="videos", unit="frame", disable=not len(written)):
+            frames, own_maps = np.array([frame]), kinds["keep_maps"]
             parsing = read_pngs(folder / "parsing", frames) if own_maps else video.driver.capture.parsing(frames)
             writer.write(frames, parsing, read_pngs(folder / "frames", frames) if kinds["result"] else None)
         yield writer
 
 
-def _manifest(avatar: Avatar, video: Video, temporal: dict, seams: dict, seconds: Stopwatch) -> dict:
+def _warn_of_seams(seams: dict[str, list[dict]], tolerance: float) -> None:
+    """Where more is left of what a segment did not see than --tolerance allows."""
+    for stage, found in seams.items():
+        worst = max(found, key=lambda seam: seam["difference"], default=None)
+        if worst is not None and worst["difference"] > tolerance:
+            warnings.warn(
+                f"segments of the {stage} stage differ by {worst['difference']:.2g} standard deviations at frame "
+                f"{worst['frame']}, more than --tolerance {tolerance}; a smaller one warms them up longer",
+                stacklevel=2,
+            )
+
+
+def _manifest(video: Video, run: Run, seams: dict, seconds: Stopwatch) -> dict:
     driver, plan = video.driver, video.plan
     return {
-        "avatar": str(avatar.folder.resolve()),
-        "avatar_sha256": avatar.manifest["manifest_sha256"],
-        "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
         "driver": str(driver.path.resolve()),
         "driver_sha256": driver.sha256,
         "own_images": driver.posed is None,
@@ -216,7 +251,8 @@ def _manifest(avatar: Avatar, video: Video, temporal: dict, seams: dict, seconds
         "settings": recorded(video.options),
         "prompt": video.text.prompts[0],
         "timeline": asdict(video.text) if len(video.text.prompts) > 1 else None,
-        "temporal": temporal,
+        "face_model_file_sha256": run.face_model_sha256,
+        "temporal": run.temporal,
         "size": driver.size,
         "frame_rate": str(driver.frame_rate),
         "frames": list(plan.span),

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from svp_jax.errors import UserError
+from svp_jax.manifest import sha256_file
 from svp_jax.rendering.control import open_driver
 from svp_jax.rendering.driver import Driver
 from svp_jax.rendering.fit import check_fit
@@ -53,6 +54,12 @@ class Run:
     temporal: dict[str, float | None]
     videos: list[Video]
 
+    @property
+    def face_model_sha256(self) -> str | None:
+        """Of the file that --face-model-file gives."""
+        path = self.options.face_model_file
+        return None if path is None else sha256_file(path)
+
     def identity(self) -> dict:
         """What decides how the pictures look: an unfinished render goes on with the same."""
         return {
@@ -68,6 +75,7 @@ class Run:
                 for video in self.videos
             ],
             "settings": recorded(self.options),
+            "face_model_file": self.face_model_sha256,
             "temporal": self.temporal,
         }
 

@@ -43,14 +43,18 @@ class Sequence:
     strength: float
 
 
-def chunk_length(tracks: list[Track], limit: int) -> int:
-    """The smallest length that needs no more chunks than `limit` does: least padding in the last one."""
+def chunk_length(tracks: list[Track], limit: int, batch: int) -> int:
+    """The smallest length that needs no more chunks than `limit` does, in whole batches: least padding.
+
+    Args:
+        batch: frames that are computed together.
+    """
     longest = max(len(track.indices) for track in tracks)
-    return -(-longest // -(-longest // limit))
+    length = -(-longest // -(-longest // limit))
+    return min(-(-length // batch) * batch, max(limit, length))
 
 
-def chunks(tracks: list[Track], limit: int, first: int = 0) -> Iterator[list[slice]]:
-    """Of each track the next `chunk_length` frames from `first` on, as slices of `indices`; empty behind its end."""
-    length = chunk_length(tracks, limit)
+def chunks(tracks: list[Track], length: int, first: int = 0) -> Iterator[list[slice]]:
+    """Of each track the next `length` frames from `first` on, as slices of `indices`; empty behind its end."""
     for start in range(first, max(len(track.indices) for track in tracks), length):
         yield [slice(min(start, n), min(start + length, n)) for n in (len(track.indices) for track in tracks)]

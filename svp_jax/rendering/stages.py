@@ -1,254 +1,161 @@
-"""One stage of a render: its ControlNet, UNet and VAE as one program over a chunk of frames of several sequences."""
+"""The two stages of a render, made of an avatar's networks and the settings."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from svp_jax.diffusion import Carry, Reuse, Schedule, TemporalWeights, sample_sequence
-from svp_jax.models.controlnet import hint_of
-from svp_jax.models.vae import to_uint8
-from svp_jax.rendering.steering import Steering, predictor
-
-AXIS = "devices"
-# Of arrays with an axis of sequences after one of frames, of those with sequences first, and of what is alike for all.
-FRAMES, SEQUENCES, ALIKE = PartitionSpec(None, AXIS), PartitionSpec(AXIS), PartitionSpec()
-
-
-class Chunk(NamedTuple):
-    """F frames of B sequences, as arrays for the devices."""
-
-    condition: jax.Array  # uint8 [F, B, H, W, C]
-    text: jax.Array  # float32 [F, B, T, D]
-    starts: jax.Array  # bool [F, B], the frames that do not look back
-    active: jax.Array  # bool [F, B], false behind a sequence's last frame
+from svp_jax.diffusion import Schedule, TemporalWeights
+from svp_jax.errors import UserError
+from svp_jax.rendering.options import RenderOptions
+from svp_jax.rendering.progress import Progress
+from svp_jax.rendering.sequences import Sequence, Track, chunk_length
+from svp_jax.rendering.stage_sampler import Shortcuts, StageSampler
+from svp_jax.rendering.steering import Steering, computed_anew, window
+from svp_jax.weights.avatar import Avatar
+from svp_jax.weights.base import encode_prompts
 
 
-class Shortcuts(NamedTuple):
-    """What is left out to be faster; None, as `sample_sequence` has it."""
+@dataclass(frozen=True)
+class Stages:
+    """What makes the pictures.
 
-    begin: np.int32 | None = None
-    every: np.int32 | None = None
-
-
-NO_SHORTCUTS = Shortcuts()
-
-
-@partial(jax.jit, static_argnames=("networks", "batch", "mesh"), donate_argnames=("noise", "carry"))
-def sample_chunk(
-    networks: nnx.GraphDef,
-    parameters: nnx.State,
-    schedule: Schedule,
-    temporal: TemporalWeights,
-    shortcuts: Shortcuts,
-    negative: jax.Array | None,
-    key: jax.Array,
-    steering: Steering,
-    chunk: Chunk,
-    noise: jax.Array,
-    carry: Carry,
-    batch: int,
-    mesh: Mesh,
-) -> tuple[jax.Array, jax.Array, Carry]:
-    """Denoises and decodes F frames of B sequences, on each device of `mesh` an equal part of the sequences.
-
-    Compiled once for each architecture, shape and number of steps.
-
-    Args:
-        networks, parameters: `nnx.split((controlnet, unet, vae))`.
-        schedule: the denoising steps.
-        temporal: weights of the temporal step.
-        negative: text features [T, D] for guidance; None goes without.
-        key: noise of a schedule with eta > 0.
-        noise: float32 [F, B, h, w, c]; given away.
-        carry: what the call before returned, or `Carry.empty`; given away.
-        batch: frames that are computed together where they do not depend on each other.
-
-    Returns:
-        latents float32 [F, B, h, w, c] (scaled), pictures uint8 [F, B, H, W, 3], the carry for the next chunk.
+    Attributes:
+        outlines: of all tracks; None takes the drivers' own maps.
+        details: of all sequences; None makes maps alone.
+        still: as in `Still`, of Stage I.
+        text: features [T, D] of Stage I, which draws this person's outlines whatever the text of Stage II says.
+        window: frames of Stage I's condition.
+        labels: those of the maps.
+        length: frames of a chunk.
     """
 
-    def of_one_device(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, noise, carry):
-        controlnet, unet, vae = nnx.merge(networks, parameters)
-        predict, again = predictor(controlnet, unet, steering, negative)
-        reuse = None if shortcuts.every is None else Reuse(again, shortcuts.every)
+    outlines: StageSampler | None
+    details: StageSampler | None
+    still: float
+    text: np.ndarray
+    window: int
+    labels: list[str]
+    length: int
 
-        def output(latent, timestep, condition):
-            return predict(latent, timestep, condition)[0]
+    def resume(self, tracks: list[Track], sequences: list[Sequence], progress: Progress) -> None:
+        """Goes on where `progress` says."""
+        for name, sampler, rows in (
+            ("outlines", self.outlines, tracks),
+            ("details", self.details, [tracks[each.track] for each in sequences]),
+        ):
+            if sampler is not None:
+                done = np.array([min(progress.done, len(track.indices)) for track in rows])
+                first = np.array([track.first for track in rows])
+                if name == "outlines":
+                    done = progress.drawn.get("count", done)
+                sampler.resume(progress.latents.get(name), done > 0, first + done)
 
-        # One frame at a time: what works at the pictures' size needs the most memory.
-        hints = jax.lax.map(lambda pictures: hint_of(controlnet, pictures), chunk.condition)
-        latents, carry = sample_sequence(
-            predict if reuse else output,
+
+def build_stages(
+    avatar: Avatar, tracks: list[Track], sequences: list[Sequence], options: RenderOptions, temporal: TemporalWeights
+) -> Stages:
+    """The samplers of the stages that `options` ask for.
+
+    Raises:
+        UserError: the schedule has no such number of steps, or a text is too long.
+    """
+    schedule = schedule_of(avatar, options)
+    # One step at least is left.
+    begin = min(round(options.begin * schedule.num_steps), schedule.num_steps - 1)
+    length = chunk_length(tracks, options.chunk, options.batch)
+    common = dict(
+        length=length,
+        seed=options.seed,
+        noise_per_frame=options.noise_per_frame,
+        batch=options.batch,
+    )
+
+    def shortcuts(steering: Steering) -> Shortcuts:
+        anew = computed_anew(schedule, options.reuse, steering.control, steering.guided)
+        return Shortcuts(np.int32(begin) if begin else None, anew if options.reuse > 1 else None)
+
+    always = window(schedule, 0, 1)
+    outlines = details = None
+    if options.maps == "stage1":
+        stage = avatar.stages["outlines"]
+        strengths = np.full(len(tracks), options.outlines_strength, np.float32)
+        steering = Steering(strengths, always, np.float32(1), always)
+        outlines = StageSampler(
+            (stage.controlnet, stage.unet, avatar.vae),
             schedule,
-            noise,
-            (hints, chunk.text),
             temporal,
-            carry,
-            chunk.starts,
-            key,
-            active=chunk.active,
-            begin=shortcuts.begin,
-            reuse=reuse,
-            batch=batch,
+            steering,
+            shortcuts=shortcuts(steering),
+            **common,
         )
+    if options.stage == "both":
+        stage = avatar.stages["details"]
+        steering = Steering(
+            np.array([each.strength for each in sequences], np.float32),
+            _window(schedule, options, "control"),
+            np.float32(options.guidance),
+            _window(schedule, options, "guidance"),
+        )
+        negative = None
+        if options.guidance > 1:
+            negative = np.asarray(encode_prompts(avatar.base, [options.negative_prompt])[0])
+        details = StageSampler(
+            (stage.controlnet, *_mixed(avatar, options)),
+            schedule,
+            temporal,
+            steering,
+            shortcuts=shortcuts(steering),
+            negative=negative,
+            **common,
+        )
+    return Stages(
+        outlines,
+        details,
+        options.still,
+        np.asarray(encode_prompts(avatar.base, [avatar.manifest["prompt"]])[0]),
+        avatar.manifest["condition"]["outlines"]["window"],
+        avatar.manifest["labels"],
+        length,
+    )
 
-        def pictures(frame):
-            latent, active = frame
-            shape = (*latent.shape[:1], *chunk.condition.shape[2:4], 3)
-            return jax.lax.cond(
-                active.any(),
-                lambda: to_uint8(vae.decode(latent / vae.config.scaling_factor)),
-                lambda: jnp.zeros(shape, jnp.uint8),
-            )
 
-        return latents, jax.lax.map(pictures, (latents, chunk.active)), carry
-
-    steered = Steering(SEQUENCES, ALIKE, ALIKE, ALIKE)
-    return jax.shard_map(
-        of_one_device,
-        mesh=mesh,
-        in_specs=(ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, ALIKE, steered, FRAMES, FRAMES, SEQUENCES),
-        out_specs=(FRAMES, FRAMES, SEQUENCES),
-        check_vma=False,
-    )(parameters, schedule, temporal, shortcuts, negative, key, steering, chunk, noise, carry)
+def schedule_of(avatar: Avatar, options: RenderOptions) -> Schedule:
+    """The denoising steps of both stages."""
+    try:
+        return Schedule.from_config(avatar.base.scheduler_config, options.steps, options.eta)
+    except UserError as error:
+        raise UserError(f"--steps: {error}") from None
 
 
-class Frames(NamedTuple):
-    """n frames of one sequence."""
+def _window(schedule: Schedule, options: RenderOptions, name: str) -> np.ndarray:
+    """Of the options NAME_start and NAME_end; UserError where no step lies between them."""
+    start, end = getattr(options, f"{name}_start"), getattr(options, f"{name}_end")
+    found = window(schedule, start, end)
+    if found[0] < found[1]:
+        raise UserError(
+            f"--{name}-start {start} and --{name}-end {end}: none of the {schedule.num_steps} steps lies between; set "
+            "them further apart"
+        )
+    return found
 
-    condition: np.ndarray  # uint8 [n, H, W, C]
-    numbers: np.ndarray  # int [n], the driver's frame numbers (for the noise)
-    starts: np.ndarray  # bool [n], the frames that do not look back
-    text: np.ndarray  # float32 [n, T, D]
 
+def _mixed(avatar: Avatar, options: RenderOptions) -> tuple[nnx.Module, nnx.Module]:
+    """Stage II's UNet and the VAE: the avatar's, the base's, or weights between the two.
 
-class StageSampler:
-    """A stage ready to run. Called with chunk after chunk in order, it hands the last latents on by itself.
-
-    To go on after finished frames, call `begin` first.
-
-    Args:
-        networks: (controlnet, unet, vae).
-        schedule, temporal, negative, shortcuts, batch: as in `sample_chunk`.
-        steering: its strength [B] says how many sequences there are.
-        length: frames of a chunk of each sequence; fewer are filled up, so that nothing compiles again.
-        devices: share the sequences among them; the first one where there are fewer sequences.
-        seed: seed of all noise.
-        noise_per_frame: noise by (seed, frame), not the same for all frames.
+    The base's UNet makes the base's latents, of any face: a decoder tuned on the person would not fit.
     """
-
-    def __init__(
-        self,
-        networks: tuple[nnx.Module, nnx.Module, nnx.Module],
-        schedule: Schedule,
-        temporal: TemporalWeights,
-        steering: Steering,
-        *,
-        length: int,
-        negative: np.ndarray | None = None,
-        shortcuts: Shortcuts = NO_SHORTCUTS,
-        devices: Sequence[jax.Device] | None = None,
-        seed: int = 0,
-        noise_per_frame: bool = False,
-        batch: int = 1,
-    ):
-        self.count = len(steering.strength)
-        devices = (jax.devices() if devices is None else devices)[: self.count]
-        self.mesh = Mesh(np.array(devices), (AXIS,))
-        # Sequences without any frame make the devices' parts equal.
-        self.rows = -(-self.count // len(devices)) * len(devices)
-        self.networks, parameters = nnx.split(networks)
-        self.parameters = jax.device_put(parameters, self._sharding(ALIKE))
-        strength = np.resize(np.asarray(steering.strength, np.float32), self.rows)
-        self.steering = steering._replace(strength=strength)
-        self.schedule, self.temporal, self.shortcuts, self.negative = schedule, temporal, shortcuts, negative
-        self.start_key, self.step_key = jax.random.split(jax.random.key(seed))
-        self.noise_per_frame, self.length, self.batch = noise_per_frame, length, batch
-        self.channels, self.factor = networks[1].config.in_channels, networks[2].config.factor
-        self.carry = None
-        self.begin(None, np.zeros(self.count, bool), np.zeros(self.count, int))
-
-    def begin(self, latents: np.ndarray | None, valid: np.ndarray, frames: np.ndarray) -> None:
-        """Goes on after a frame of each sequence.
-
-        Args:
-            latents: float32 [B, h, w, c] of these frames; None: there are none.
-            valid: bool [B], whether there is one.
-            frames: int [B], how many came before in all.
-        """
-        self.before = latents, np.resize(valid, self.rows), np.resize(frames, self.rows).astype(np.int32)
-
-    def __call__(self, parts: Sequence[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The next n <= length frames of each sequence; some may have none.
-
-        Returns:
-            for each sequence latents float32 [n, h, w, c] (scaled) and pictures uint8 [n, H, W, 3].
-        """
-        counts = [len(part.numbers) for part in parts]
-        if len(parts) != self.count or max(counts) > self.length:
-            raise ValueError(f"there are chunks of {counts} frames, allowed are {self.count} of up to {self.length}")
-        if not max(counts):
-            return [(part.condition[..., :0], part.condition[..., :3]) for part in parts]
-        filled = self._filled(parts, counts)
-        shape = (self.rows, *(side // self.factor for side in filled.condition.shape[2:4]), self.channels)
-        numbers = np.zeros(filled.starts.shape, int)
-        if self.noise_per_frame:
-            for row, part in enumerate(parts):
-                numbers[: counts[row], row] = part.numbers
-        noise = start_noise(self.start_key, numbers, shape[1:])
-        if self.carry is None:
-            latents, valid, frames = self.before
-            latents = np.zeros(shape, np.float32) if latents is None else np.resize(latents, shape)
-            self.carry = self._place(Carry(latents, valid, frames), SEQUENCES)
-        latents, pictures, self.carry = sample_chunk(
-            self.networks,
-            self.parameters,
-            self.schedule,
-            self.temporal,
-            self.shortcuts,
-            self.negative,
-            self.step_key,
-            self.steering,
-            self._place(filled, FRAMES),
-            self._place(noise, FRAMES),
-            self.carry,
-            self.batch,
-            self.mesh,
-        )
-        latents, pictures = np.asarray(latents), np.asarray(pictures)
-        return [(latents[:count, row], pictures[:count, row]) for row, count in enumerate(counts)]
-
-    def _filled(self, parts: Sequence[Frames], counts: list[int]) -> Chunk:
-        """Arrays of `length` frames of `rows` sequences; what there is none of is zero."""
-        like = parts[int(np.argmax(counts))]
-
-        def stacked(name: str) -> np.ndarray:
-            example = getattr(like, name)
-            array = np.zeros((self.length, self.rows, *example.shape[1:]), example.dtype)
-            for row, part in enumerate(parts):
-                if counts[row]:
-                    array[: counts[row], row] = getattr(part, name)
-            return array
-
-        active = np.arange(self.length)[:, None] < np.resize([*counts, 0], self.rows)
-        active[:, self.count :] = False
-        return Chunk(stacked("condition"), stacked("text"), stacked("starts"), active)
-
-    def _sharding(self, spec: PartitionSpec) -> NamedSharding:
-        return NamedSharding(self.mesh, spec)
-
-    def _place(self, tree, spec: PartitionSpec):
-        return jax.device_put(tree, self._sharding(spec))
+    share, stage = options.tuned_share, avatar.stages["details"]
+    if share == 1:
+        return stage.unet, avatar.vae
+    if share == 0:
+        return avatar.base.unet, avatar.base.vae
+    return _between(avatar.base.unet, stage.unet, share), _between(avatar.base.vae, avatar.vae, share)
 
 
-@partial(jax.jit, static_argnames=("shape",))
-def start_noise(key: jax.Array, numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal noise [*numbers.shape, *shape], one draw for each of `numbers`: equal numbers, equal noise."""
-    draw = jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number), shape))
-    return draw(numbers.reshape(-1)).reshape(*numbers.shape, *shape)
+def _between(base: nnx.Module, tuned: nnx.Module, share: float) -> nnx.Module:
+    """A network with the weights (1 - share) base + share tuned."""
+    graph, weights = nnx.split(base)
+    _, others = nnx.split(tuned)
+    return nnx.merge(graph, jax.tree.map(lambda a, b: ((1 - share) * a + share * b).astype(a.dtype), weights, others))

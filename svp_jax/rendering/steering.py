@@ -40,6 +40,19 @@ def window(schedule: Schedule, start: float, end: float) -> np.ndarray:
     return schedule.timesteps[inside[[0, -1]]].astype(np.int32)
 
 
+def computed_anew(schedule: Schedule, every: int, *windows: np.ndarray) -> np.ndarray:
+    """The steps at which deep features are computed, bool [num_steps].
+
+    These are the steps that `every` divides, and each at which one of `windows` begins or is over: the features of the
+    step before were steered otherwise.
+    """
+    anew = np.arange(schedule.num_steps) % every == 0
+    for noisiest, cleanest in windows:
+        inside = (schedule.timesteps <= noisiest) & (schedule.timesteps >= cleanest)
+        anew[1:] |= np.diff(inside)
+    return anew
+
+
 def predictor(
     controlnet: ControlNet, unet: UNet, steering: Steering, negative: jax.Array | None
 ) -> tuple[Callable, Callable]:

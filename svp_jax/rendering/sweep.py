@@ -4,7 +4,7 @@ out/
   NAME/          a render for each video
   sheet.png      a labelled row for each video, frames spread in time
   grid.mp4       all videos beside each other, with their labels; of one driver
-  sweep.json     which videos there are
+  sweep.json     which videos there are, what they were made of, hashes of the overviews
 """
 
 import math
@@ -43,7 +43,11 @@ def variants(options: RenderOptions) -> dict[str, RenderOptions]:
     if name == "prompt":
         prompts = [prompt.strip() for prompt in text.split("|")]
         return {f"prompt_{number}": replace(single, prompt=prompt) for number, prompt in enumerate(prompts, start=1)}
-    return {f"strength_{value:g}": replace(single, strength=value) for value in _values(options.sweep, text)}
+    values = _values(options.sweep, text)
+    named = {f"strength_{value:g}": replace(single, strength=value) for value in values}
+    if len(named) < len(values):
+        raise UserError(f"--sweep {options.sweep}: values are alike to six digits; give each once")
+    return named
 
 
 def _values(flag: str, text: str) -> list[float]:
@@ -55,36 +59,33 @@ def _values(flag: str, text: str) -> list[float]:
         if int(count) < 2:
             raise ValueError
         values = np.linspace(float(first), float(last), int(count))
-        return [float(f"{value:.6g}") for value in values if math.isfinite(value)]
+        return [float(f"{value:.6g}") for value in values]
     except ValueError:
         raise UserError(
             f"--sweep {flag}: no values; allowed are FROM:TO:COUNT with 2 or more, such as 0.2:1.4:7, or A|B|..."
         ) from None
 
 
-def write_overview(folder: Path, labels: dict[str, str], frames: dict[str, list[int]], rate: Fraction) -> None:
-    """The sheet of finished renders below `folder`, and the grid where all show the same frames.
-
-    Args:
-        labels: of each render's name, what stands beside it.
-        frames: of each render, the driver's frames that it shows.
-        rate: frames a second of the grid.
-    """
+def write_sheet(folder: Path, renders: dict[str, tuple[str, range]]) -> None:
+    """sheet.png of finished renders below `folder`: of each name, what stands beside it and the driver's frames."""
     columns = np.linspace(0, 1, COLUMNS)
     rows = {}
-    for name, shown in frames.items():
+    for name, (label, shown) in renders.items():
         chosen = [shown[round(place * (len(shown) - 1))] for place in columns]
-        rows[labels[name]] = list(read_pngs(folder / name / "frames", chosen))
+        rows[label] = list(read_pngs(folder / name / "frames", chosen))
     write_png(folder / "sheet.png", contact_sheet(rows, [f"{place:.0%}" for place in columns]), comment=COMMENT)
-    first, *others = frames.values()
-    if all(each == first for each in others):
-        _write_grid(folder, labels, first, rate)
 
 
-def _write_grid(folder: Path, labels: dict[str, str], frames: list[int], rate: Fraction) -> None:
+def write_grid(folder: Path, labels: dict[str, str], frames: range, rate: Fraction) -> None:
+    """grid.mp4 of finished renders of one driver below `folder`.
+
+    Args:
+        labels: of each render's name, what stands above it.
+        frames: the driver's frames that all of them show. rate: of them, a second.
+    """
     across = math.ceil(math.sqrt(len(labels)))
     down = math.ceil(len(labels) / across)
-    size = read_pngs(folder / next(iter(labels)) / "frames", frames[:1]).shape[1]
+    size = read_pngs(folder / next(iter(labels)) / "frames", [frames[0]]).shape[1]
     height, width = down * (size + CAPTION_HEIGHT), across * size
     captions = [caption(label, size, CAPTION_HEIGHT) for label in labels.values()]
     with VideoWriter(folder / "grid.mp4", rate, width, height, metadata={"comment": COMMENT}) as video:

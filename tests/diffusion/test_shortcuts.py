@@ -55,15 +55,22 @@ def test_one_program_for_every_begin_and_every_reuse():
     traces = []
 
     @jax.jit
-    def render(begin, every):
+    def render(begin, anew):
         traces.append(1)
         return sample_sequence(
-            predict_with_features, schedule, noise, conditions, MIXED, begin=begin, reuse=Reuse(by_features, every)
+            predict_with_features,
+            schedule,
+            noise,
+            conditions,
+            MIXED,
+            begin=begin,
+            reuse=Reuse(by_features, anew),
         )[0]
 
     schedule = Schedule.from_config(SD, STEPS)
     noise, conditions = inputs(FRAMES, shape=SHAPE)
-    results = [render(*each) for each in ((0, 1), (3, 1), (0, 2), (3, 2), (5, 3))]
+    settings = ((0, 1), (3, 1), (0, 2), (3, 2), (5, 3))
+    results = [render(begin, np.arange(STEPS) % every == 0) for begin, every in settings]
     assert len(traces) == 1
     assert len({np.asarray(result).tobytes() for result in results}) == len(results)
 
@@ -109,7 +116,7 @@ def test_features_are_computed_at_every_so_many_steps_and_taken_again_between(te
 
     @jax.jit
     def render():
-        reuse = Reuse(spied(by_features, True), every)
+        reuse = Reuse(spied(by_features, True), np.arange(STEPS) % every == 0)
         predict = spied(predict_with_features, False)
         carry = Carry.empty(SHAPE)
         return sample_sequence(

@@ -84,11 +84,15 @@ def test_a_sequence_that_has_ended_keeps_its_carry(shortcuts):
 
 
 @pytest.mark.parametrize("begin", [None, 2])
-@pytest.mark.parametrize("batch", [1, 2])
-def test_frames_that_no_sequence_has_cost_no_call(batch, begin):
-    noise, conditions, starts, carry = three_sequences(8)
+@pytest.mark.parametrize(
+    ("frames", "batch", "lengths"),
+    [(8, 1, (0, 4, 8)), (8, 2, (0, 4, 8)), (5, 4, (0, 4))],
+    ids=["alone", "pairs", "a last batch without any"],
+)
+def test_frames_that_no_sequence_has_cost_no_call(frames, batch, lengths, begin):
+    noise, conditions, starts, carry = three_sequences(frames)
     # To be known by.
-    conditions[:, 0, 0, 0, 0] = np.arange(8)
+    conditions[:, 0, 0, 0, 0] = np.arange(frames)
     seen = []
 
     def spy(latent, timestep, condition):
@@ -112,8 +116,10 @@ def test_frames_that_no_sequence_has_cost_no_call(batch, begin):
             batch=batch,
         )
 
-    for counts in ([4, 0, 2], [0, 0, 0], [8, 8, 8]):
-        jax.block_until_ready(render(np.arange(8)[:, None] < counts))
+    for length in lengths:
+        counts = [length, 0, length // 2]
+        seen.clear()
+        jax.block_until_ready(render(np.arange(frames)[:, None] < counts))
         jax.effects_barrier()
         assert {frame for frame, _ in seen} == set(range(max(counts)))
         # Of no frame is any step made twice.

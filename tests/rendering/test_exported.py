@@ -12,7 +12,7 @@ from svp_jax.capture.images import read_png
 from svp_jax.diffusion import Schedule, TemporalWeights
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
-from svp_jax.rendering.stages import Frames, StageSampler, start_noise
+from svp_jax.rendering.stage_sampler import Frames, StageSampler, start_noise
 from svp_jax.rendering.steering import Steering, window
 from svp_jax.weights.avatar import load_avatar
 from svp_jax.weights.base import encode_prompts

@@ -7,7 +7,7 @@ import pytest
 
 from svp_jax.errors import UserError
 from svp_jax.rendering.options import RenderOptions
-from svp_jax.rendering.quality import PRESETS, Preset, with_preset
+from svp_jax.rendering.quality import PRESETS, with_preset
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,8 @@ def test_flags_are_named_as_they_are_typed():
 def test_limits_are_allowed():
     RenderOptions(steps=1, chunk=1, seed=2**32 - 1, guidance=1, strength=0, eta=1, tau=1, current=0, previous=-1)
     RenderOptions(guidance_start=0, guidance_end=1, control_start=0.5, control_end=0.51, reuse=1, begin=0)
-    RenderOptions(reuse=1000, begin=0.99, still=0, segments=1, tolerance=1, batch=1)
+    RenderOptions(reuse=1000, begin=0.99, still=0, batch=1)
+    RenderOptions(segments=2, tolerance=1)
 
 
 def test_contradictions():
@@ -61,9 +62,27 @@ def test_contradictions():
         RenderOptions(stage="outlines", maps="driver")
     with pytest.raises(UserError, match="--negative-prompt has no effect at --guidance 1"):
         RenderOptions(negative_prompt="blurred")
-    RenderOptions(negative_prompt="blurred", guidance=2)
+    RenderOptions(negative_prompt="blurred", guidance=2, guidance_end=0.5)
     with pytest.raises(UserError, match="--prompt and --prompt-timeline both say the text; leave one of the two out"):
         RenderOptions(prompt="", prompt_timeline=Path("texts.csv"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"guidance_end": 0.5}, "--guidance-end has no effect at --guidance 1"),
+        ({"guidance_start": 0.5}, "--guidance-start has no effect at --guidance 1"),
+        ({"maps": "driver", "still": 1.0}, "--still belongs to the first stage, which --maps driver leaves out"),
+        ({"maps": "driver", "outlines_strength": 0.5}, "--outlines-strength belongs to the first stage"),
+        ({"tolerance": 0.1}, "--tolerance says how exactly --segments fit together"),
+        ({"sweep": "strength=0|1", "strength": 0.5}, "--sweep strength=... gives the values of --strength"),
+        ({"sweep": "prompt=a|b", "prompt": "c"}, "--sweep prompt=... gives the values of --prompt"),
+        ({"sweep": "prompt=a|b", "prompt_timeline": Path("texts.csv")}, "--sweep prompt=... and --prompt-timeline"),
+    ],
+)
+def test_flags_that_would_do_nothing(flags, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        RenderOptions(**flags)
 
 
 @pytest.mark.parametrize("name", ["control", "guidance"])
@@ -95,20 +114,13 @@ def test_unets_that_are_none(unet):
 
 
 def test_a_preset_gives_way_to_what_is_given():
-    assert with_preset(RenderOptions(), 40) == RenderOptions(steps=40, reuse=1, begin=0.0)
+    assert with_preset(RenderOptions(), 40) == RenderOptions(steps=40, reuse=1)
     for quality, preset in PRESETS.items():
         options = with_preset(RenderOptions(quality=quality), 40)
-        assert (options.steps, options.reuse, options.begin) == (40 * preset.steps, preset.reuse, preset.begin)
-        given = RenderOptions(quality=quality, steps=7, reuse=3, begin=0.25)
+        assert (options.steps, options.reuse) == (40 * preset.steps, preset.reuse)
+        given = RenderOptions(quality=quality, steps=7, reuse=3)
         assert with_preset(given, 40) == given
     assert with_preset(RenderOptions(quality="draft"), 2).steps == 1
-
-
-def test_a_preset_does_not_keep_segments_from_starting(monkeypatch):
-    """Both are refused together, but nobody gave the one."""
-    monkeypatch.setitem(PRESETS, "draft", Preset(steps=0.5, reuse=2, begin=0.5))
-    assert with_preset(RenderOptions(quality="draft"), 40).begin == 0.5
-    assert with_preset(RenderOptions(quality="draft", segments=2), 40).begin == 0.0
 
 
 @pytest.mark.parametrize(

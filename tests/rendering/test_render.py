@@ -379,6 +379,18 @@ class TestErrors:
         message = "the details stage gives numbers that are not finite at frame 1 of the driver"
         self.fails(avatar, driver_folder, tmp_path / "out", message)
 
+    def test_a_vae_that_overflows(self, base_folder, driver_folder, tmp_path):
+        """Its latents are finite, its pictures would be black."""
+        base = shutil.copytree(base_folder, tmp_path / "base")
+        weights = base / "vae" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(weights)
+        for name in ("decoder.conv_norm_out.weight", "decoder.conv_out.weight"):
+            tensors[name] = tensors[name] * np.float32(1e30)
+        save_file(tensors, weights)
+        avatar = make_avatar(tmp_path / "avatar", base)
+        message = "the details stage gives numbers that are not finite at frame 1 of the driver"
+        self.fails(avatar, driver_folder, tmp_path / "out", message, maps="driver")
+
     def test_range_that_ends_before_it_starts(self, avatar_folder, driver_folder, tmp_path):
         message = r"--tau-end 0\.2: allowed are 0\.5 \(--tau, else the avatar's\) to 1"
         self.fails(avatar_folder, driver_folder, tmp_path / "out", message, tau_end=0.2)

@@ -1,19 +1,21 @@
 """Renders that were interrupted: the same command goes on, and what comes of it is the same to the byte."""
 
-import json
+import contextlib
 import random
+import signal
 import time
 
 import programs
 import pytest
 import render_run
-from factories import make_capture
+from factories import file_size_limit, make_capture
 
 from svp_jax.errors import UserError
 from svp_jax.manifest import PROGRESS, read_manifest
 from svp_jax.rendering import render as render_module
 from svp_jax.rendering.options import RenderOptions
-from svp_jax.rendering.render import render
+from svp_jax.rendering.progress import Progress
+from svp_jax.rendering.render import content_hashes, render
 
 # Three chunks; the last is not full, and gaps lie between and after them.
 SETTINGS = {"steps": 2, "frames": "all", "chunk": 3}
@@ -117,15 +119,59 @@ def test_without_a_finished_chunk_nothing_is_left(interrupted, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_keeps_what_is_finished(interrupted, run, tmp_path):
-    message = interrupted(2, error=UserError("avatar.mp4: cannot write (No space left on device); free space"))
-    assert message.endswith("free space; 6 frames are finished, the same command goes on there")
+def test_a_disk_that_fills_up_keeps_what_is_finished(run, monkeypatch, tmp_path):
+    chunks, original = [], render_module.RenderWriter.write
+    message = (
+        r"out\.partial.*: cannot write .*File too large.*; what is finished is kept, then the same command goes on"
+    )
+    with contextlib.ExitStack() as disk, monkeypatch.context() as patch:
+
+        def write(self, *arguments):
+            chunks.append(1)
+            if len(chunks) == 3:
+                disk.enter_context(file_size_limit(3000))
+            original(self, *arguments)
+
+        patch.setattr(render_module.RenderWriter, "write", write)
+        with pytest.raises(UserError, match=message):
+            run()
+    assert Progress.read(tmp_path / "out.partial").done == 6
     assert run() == run("whole")
+
+
+def test_one_that_was_killed_before_it_was_renamed_is_renamed(run, monkeypatch, tmp_path):
+    """Also by a command that would have taken other settings for the same: it is refused."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(render_module, "write_manifest", ends_the_program)
+        run()
+    with pytest.raises(UserError, match=r"unfinished run with settings.seed 0, not 3; .* --force to start anew$"):
+        run(seed=3)
+    assert run() == run("whole")
+
+
+def ends_the_program(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_settings_are_free_until_a_chunk_is_finished(run, interrupted, tmp_path):
+    interrupted(1)
+    (tmp_path / "out.partial" / PROGRESS).unlink()
+    assert run(seed=3) == run("whole", seed=3)
+
+
+def test_a_damaged_state_is_named(run, interrupted, tmp_path):
+    interrupted(1)
+    path = tmp_path / "out.partial" / PROGRESS
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"progress\.npz is damaged .*; remove .*out\.partial to start anew"):
+        run()
 
 
 def test_other_settings_do_not_go_on(run, interrupted, avatar_folder):
     interrupted(1)
-    message = r"out\.partial is an unfinished run with settings.seed 0, not 3; use the same .*add --force to start anew"
+    message = (
+        r"out\.partial is an unfinished run with settings.seed 0, not 3; use the same .*add --force to start anew$"
+    )
     with pytest.raises(UserError, match=message):
         run(seed=3)
     # What only rounding depends on may change.
@@ -135,28 +181,31 @@ def test_other_settings_do_not_go_on(run, interrupted, avatar_folder):
 
 
 def killed_at_random(avatar_folder, driver_folder, tmp_path, kills):
+    """Each render is killed until it is finished; then the next one is, until there were so many kills."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     moments = random.Random(seed)
     with programs.killed_at_the_end() as start:
-
-        def files(name):
-            ((line, _),) = programs.finish(start(render_run, avatar_folder, driver_folder, tmp_path / name))
-            return json.loads(line)
-
-        whole = files("whole")
-        for _ in range(kills):
-            program = start(render_run, avatar_folder, driver_folder, tmp_path / "out")
-            deadline = time.monotonic() + 300
-            # It prints as each chunk is asked for.
-            wanted = moments.randrange(render_run.CHUNKS)
-            while program.poll() is None and wanted > 0:
-                assert time.monotonic() < deadline
-                wanted -= program.stdout.readline() == "chunk\n"
-            time.sleep(moments.uniform(0, 0.05))
-            program.kill()
-            program.communicate(timeout=60)
-        assert files("out") == whole
+        programs.finish(start(render_run, avatar_folder, driver_folder, tmp_path / "whole"))
+        whole = content_hashes(tmp_path / "whole")
+        assert {"avatar.mp4", "frames", "parsing", "side_by_side.mp4"} == whole.keys()
+        killed = number = 0
+        while killed < kills or (tmp_path / f"{number}.partial").exists():
+            program = start(render_run, avatar_folder, driver_folder, tmp_path / f"{number}")
+            if killed < kills:
+                # At its start, one of the next chunks, or its end; then a little later.
+                for _ in range(moments.randrange(1, 5)):
+                    program.stdout.readline()
+                time.sleep(moments.uniform(0, 0.1))
+                program.kill()
+            _, errors = program.communicate(timeout=300)
+            assert program.returncode in (0, -signal.SIGKILL), errors
+            killed += program.returncode == -signal.SIGKILL
+            if (tmp_path / f"{number}").exists():
+                assert content_hashes(tmp_path / f"{number}") == whole
+                assert read_manifest(tmp_path / f"{number}", "render")["files"] == whole
+                number += 1
+        print(f"{killed} kills of {number} renders")
 
 
 def test_killed_at_random(avatar_folder, driver_folder, tmp_path):

@@ -1,201 +1,110 @@
-"""One stage: chunks change nothing, one compilation, every input has its effect."""
+"""What of an avatar and of the settings of a render reaches its two stages."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from factories import make_avatar, make_base
+from flax import nnx
 
-from svp_jax.diffusion import Schedule, TemporalWeights
-from svp_jax.rendering import stages
-from svp_jax.rendering.stages import Frames, Shortcuts, StageSampler
-from svp_jax.rendering.steering import Steering, window
+from svp_jax.diffusion import TemporalWeights
+from svp_jax.errors import UserError
+from svp_jax.manifest import read_manifest, write_manifest
+from svp_jax.rendering.options import RenderOptions
+from svp_jax.rendering.quality import with_preset
+from svp_jax.rendering.sequences import Sequence, Track
+from svp_jax.rendering.stages import build_stages, schedule_of
+from svp_jax.rendering.steering import window
 from svp_jax.weights.avatar import load_avatar
-from svp_jax.weights.base import encode_prompts
+from svp_jax.weights.base import load_base
+from svp_jax.weights.folder import save_model
 
-# Users of the command line would see it.
-pytestmark = pytest.mark.filterwarnings("error:Some donated buffers were not usable")
-
-FRAMES, STEPS = 5, 4
-TEMPORAL = TemporalWeights(0.6, 0.5, 0.9, 0.5)
-CONDITION = np.random.default_rng(0).integers(0, 256, (FRAMES, 64, 64, 9), np.uint8)
+TRACK = Track(None, np.arange(20), np.arange(20) == 0)
+TEMPORAL = TemporalWeights(0.7, 0.3, 1.0, 0.5)
 
 
 @pytest.fixture(scope="module")
-def avatar(avatar_folder):
-    return load_avatar(avatar_folder)
+def avatar(base_folder, tmp_path_factory):
+    """One with a VAE of its own."""
+    folder = make_avatar(tmp_path_factory.mktemp("avatar") / "avatar", base_folder)
+    save_model(load_base(make_base(folder.parent / "other", seed=5)).vae, folder / "vae")
+    body = {key: value for key, value in read_manifest(folder, "avatar").items() if key != "manifest_sha256"}
+    write_manifest(folder, "avatar", body | {"vae_tuned": True})
+    return load_avatar(folder)
 
 
-@pytest.fixture(scope="module")
-def sample(avatar):
-    """(chunk length, starts, settings of the sampler) -> latents, pictures of the five frames."""
-
-    def run(
-        length=FRAMES,
-        starts=(0,),
-        condition=CONDITION,
-        prompts=("a person",),
-        eta=0.0,
-        unet=None,
-        temporal=TEMPORAL,
-        strength=1.0,
-        control=(0, 1),
-        guidance=1.0,
-        guided=(0, 1),
-        **settings,
-    ):
-        stage = avatar.stages["details"]
-        *negative, text = encode_prompts(avatar.base, prompts)
-        schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS, eta)
-        sampler = StageSampler(
-            (stage.controlnet, unet or stage.unet, avatar.vae),
-            schedule,
-            temporal,
-            Steering(
-                np.full(1, strength, np.float32),
-                window(schedule, *control),
-                np.float32(guidance),
-                window(schedule, *guided),
-            ),
-            length=length,
-            negative=negative[0] if negative else None,
-            **settings,
-        )
-        flags = np.isin(np.arange(FRAMES), starts)
-        results = []
-        for first in range(0, FRAMES, length):
-            part = slice(first, first + length)
-            numbers = np.arange(FRAMES)[part]
-            texts = np.broadcast_to(text, (len(numbers), *text.shape))
-            results += sampler([Frames(condition[part], 100 + numbers, flags[part], texts)])
-        return tuple(np.concatenate(arrays) for arrays in zip(*results, strict=True))
-
-    return run
+def stages_of(avatar, strengths=(1.0,), **settings):
+    """Of as many sequences as `strengths`, of one track."""
+    options = with_preset(RenderOptions(**settings), 10)
+    return build_stages(avatar, [TRACK], [Sequence(0, None, each) for each in strengths], options, TEMPORAL)
 
 
-@pytest.fixture(scope="module")
-def usual(sample):
-    return sample()
+def test_control_and_guidance_of_each_stage(avatar):
+    settings = {"control_start": 0.2, "control_end": 0.6, "guidance_start": 0.1, "guidance_end": 0.5}
+    stages = stages_of(avatar, (0.3, 1.5), **settings, guidance=4.0, negative_prompt="b", outlines_strength=0.7)
+    schedule = schedule_of(avatar, with_preset(RenderOptions(), 10))
+    details = stages.details.steering
+    np.testing.assert_array_equal(details.control, window(schedule, 0.2, 0.6))
+    np.testing.assert_array_equal(details.guided, window(schedule, 0.1, 0.5))
+    assert details.guidance == 4.0 and stages.details.negative is not None
+    np.testing.assert_array_equal(details.strength, np.float32([0.3, 1.5]))
+    # The first stage has its own strength, and neither windows nor guidance.
+    outlines = stages.outlines.steering
+    np.testing.assert_array_equal(outlines.control, window(schedule, 0, 1))
+    np.testing.assert_array_equal(outlines.strength, np.float32([0.7]))
+    assert stages.outlines.negative is None
+    assert stages_of(avatar).details.negative is None
 
 
-def difference(a, b):
-    """Largest difference of each frame's latent."""
-    return np.abs(a - b).max(axis=(1, 2, 3))
+@pytest.mark.parametrize(
+    ("steps", "begin", "expected"),
+    [(10, 0.0, None), (10, 0.04, None), (10, 0.5, 5), (30, 0.99, 29), (1, 0.99, None), (2, 0.99, 1)],
+)
+def test_frames_that_begin_from_the_one_before_go_through_one_step_at_least(avatar, steps, begin, expected):
+    stages = stages_of(avatar, steps=steps, begin=begin)
+    assert stages.outlines.shortcuts.begin == stages.details.shortcuts.begin == expected
 
 
-def test_shapes_and_pictures(usual, avatar):
-    latents, pictures = usual
-    assert latents.shape == (FRAMES, 8, 8, 4) and latents.dtype == np.float32
-    assert pictures.shape == (FRAMES, 64, 64, 3) and pictures.dtype == np.uint8
-    decoded = np.asarray(avatar.vae.decode(jnp.asarray(latents[3:4]) / avatar.vae.config.scaling_factor))[0]
-    expected = np.clip((decoded + 1) * 127.5, 0, 255)
-    # Half a level of rounding.
-    np.testing.assert_allclose(pictures[3], expected, atol=0.51)
-    assert pictures.std() > 5, "a blank picture would pass any comparison"
+def test_reuse_of_one_is_none(avatar):
+    assert stages_of(avatar).details.shortcuts.anew is None
+    stages = stages_of(avatar, reuse=3)
+    for stage in (stages.outlines, stages.details):
+        assert np.flatnonzero(stage.shortcuts.anew).tolist() == [0, 3, 6, 9]
 
 
-@pytest.mark.parametrize(("eta", "lengths"), [(0.0, (1, 3)), (1.0, (3,))])
-def test_chunks_change_nothing(sample, eta, lengths):
-    whole, _ = sample(FRAMES, starts=(0, 3), eta=eta)
-    for length in lengths:
-        # The programs differ in the length of a loop only; rounding is all that may differ.
-        np.testing.assert_allclose(sample(length, starts=(0, 3), eta=eta)[0], whole, rtol=0, atol=2e-5)
+def test_features_are_computed_anew_where_a_window_begins_or_ends(avatar):
+    stages = stages_of(avatar, reuse=4, control_end=0.6, guidance=2.0, guidance_start=0.2, guidance_end=0.9)
+    assert np.flatnonzero(stages.details.shortcuts.anew).tolist() == [0, 2, 4, 6, 8, 9]
+    # It has no windows.
+    assert np.flatnonzero(stages.outlines.shortcuts.anew).tolist() == [0, 4, 8]
 
 
-def test_the_previous_frame_has_an_effect_within_a_shot_only(sample, usual):
-    changed = CONDITION.copy()
-    changed[0] = 255 - changed[0]
-    through = difference(sample(condition=changed)[0], usual[0])
-    assert (through[:3] > 1e-4).all(), through
-    cut = difference(sample(condition=changed, starts=(0, 2))[0], sample(starts=(0, 2))[0])
-    assert (cut[:2] > 1e-4).all() and (cut[2:] == 0).all(), cut
+@pytest.mark.parametrize("name", ["control", "guidance"])
+def test_windows_without_a_step(avatar, name):
+    message = f"^--{name}-start 0.31 and --{name}-end 0.39: none of the 10 steps lies between; set them further apart$"
+    with pytest.raises(UserError, match=message):
+        stages_of(avatar, guidance=2.0, **{f"{name}_start": 0.31, f"{name}_end": 0.39})
 
 
-def test_plain_weights_leave_frames_independent(sample):
-    changed = CONDITION.copy()
-    changed[0] = 255 - changed[0]
-    plain = TemporalWeights(1, 0, 1, 0.5)
-    moved = difference(sample(temporal=plain)[0], sample(temporal=plain, condition=changed)[0])
-    assert moved[0] > 1e-4 and (moved[1:] == 0).all(), moved
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_weights_between_the_bases_and_the_avatars(avatar, share):
+    stages = stages_of(avatar, unet=f"{share}")
+    own = avatar.stages["details"]
+    controlnet, *mixed = nnx.merge(stages.details.networks, stages.details.parameters)
+    same(controlnet, own.controlnet)
+    for network, base, tuned in zip(mixed, (avatar.base.unet, avatar.base.vae), (own.unet, avatar.vae), strict=True):
+        assert any((a != b).any() for a, b in zip(weights(base), weights(tuned), strict=True))
+        for found, a, b in zip(weights(network), weights(base), weights(tuned), strict=True):
+            # Exact at both ends; rounding of one sum between.
+            np.testing.assert_allclose(found, (1 - share) * a + share * b, rtol=0, atol=1e-6 if 0 < share < 1 else 0)
+    _, *of_outlines = nnx.merge(stages.outlines.networks, stages.outlines.parameters)
+    same(of_outlines[0], avatar.stages["outlines"].unet)
+    same(of_outlines[1], avatar.vae)
 
 
-def test_one_compilation(sample, avatar, traces):
-    # No other test has chunks of two, so nothing is compiled yet.
-    results = [sample(2)]
-    results.append(sample(2, temporal=TemporalWeights(1, 0, 1, 0)))
-    results.append(sample(2, temporal=TemporalWeights(0.2, 0.8, 1, 0.1, 0.9)))
-    results.append(sample(2, strength=0.3))
-    results.append(sample(2, prompts=("somebody else",)))
-    results.append(sample(2, seed=7))
-    results.append(sample(2, noise_per_frame=True))
-    results.append(sample(2, unet=avatar.base.unet))
-    results.append(sample(2, starts=(0, 3)))
-    assert len(traces) == 1
-    for number, result in enumerate(results):
-        for other in results[:number]:
-            assert difference(result[0], other[0]).max() > 1e-4
-    # Guidance doubles the batch: one more program, whatever its scale and the texts.
-    strong = sample(2, prompts=("", "a person"), guidance=7.5)
-    sample(2, prompts=("blurred", "somebody else"), guidance=3.0)
-    assert len(traces) == 2
-    assert difference(strong[0], results[0][0]).max() > 1e-4
+def weights(network):
+    return [np.asarray(x) for x in jax.tree.leaves(nnx.state(network))]
 
 
-def test_guidance_of_one_is_the_conditional_half(sample, usual):
-    guided = sample(prompts=("blurred", "a person"), guidance=1.0)
-    np.testing.assert_allclose(guided[0], usual[0], rtol=0, atol=2e-5)
-
-
-def test_strength_zero_switches_the_control_off(sample):
-    other = np.random.default_rng(1).integers(0, 256, CONDITION.shape, np.uint8)
-    off = difference(sample(strength=0.0)[0], sample(strength=0.0, condition=other)[0])
-    on = difference(sample()[0], sample(condition=other)[0])
-    assert (off == 0).all() and (on > 1e-4).all()
-
-
-def test_noise_is_shared_or_by_frame():
-    key = jax.random.key(3)
-    shared = stages.start_noise(key, np.zeros(3, int), (1, 8, 8, 4))
-    assert (shared[0] == shared[2]).all()
-    own = stages.start_noise(key, np.array([4, 5, 9]), (1, 8, 8, 4))
-    assert abs(np.corrcoef(np.ravel(own[0]), np.ravel(own[1]))[0, 1]) < 0.3
-    # A frame's noise depends on its number, not on its place in the chunk.
-    assert (stages.start_noise(key, np.array([9, 9, 9]), (1, 8, 8, 4))[0] == own[2]).all()
-    assert abs(float(own.mean())) < 0.15 and abs(float(own.std()) - 1) < 0.1
-
-
-def test_chunks_that_do_not_fit(avatar):
-    stage = avatar.stages["details"]
-    schedule = Schedule.from_config(avatar.base.scheduler_config, STEPS)
-    always = window(schedule, 0, 1)
-    steering = Steering(np.ones(2, np.float32), always, np.float32(1), always)
-    sampler = StageSampler((stage.controlnet, stage.unet, avatar.vae), schedule, TEMPORAL, steering, length=3)
-    (text,) = encode_prompts(avatar.base, ["a person"])
-
-    def part(count):
-        texts = np.broadcast_to(text, (count, *text.shape))
-        return Frames(CONDITION[:count], np.arange(count), np.zeros(count, bool), texts)
-
-    for counts in ([5, 1], [1], [1, 1, 1]):
-        with pytest.raises(ValueError, match="allowed are 2 of up to 3"):
-            sampler([part(count) for count in counts])
-
-
-@pytest.mark.parametrize("prompts", [("a person",), ("", "a person")])
-def test_frames_computed_together_change_nothing(sample, prompts):
-    """Four of five frames, then one."""
-    alone, _ = sample(prompts=prompts, guidance=3.0)
-    together, _ = sample(prompts=prompts, guidance=3.0, batch=4)
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * alone.std())
-
-
-def test_shortcuts_that_leave_nothing_out_change_nothing(sample, usual, traces):
-
-    def shortened(begin, every):
-        return sample(shortcuts=Shortcuts(np.int32(begin), np.int32(every)))[0]
-
-    # Rounding: another program.
-    np.testing.assert_allclose(shortened(0, 1), usual[0], rtol=0, atol=1e-5 * usual[0].std())
-    # The first frame has none before it to begin from.
-    assert (difference(shortened(2, 1), usual[0]) > 1e-3).tolist() == [False, True, True, True, True]
-    assert (difference(shortened(0, 2), usual[0]) > 1e-3).all()
-    assert len(traces) == 1
+def same(network, other):
+    for a, b in zip(weights(network), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -8,7 +8,7 @@ from factories import make_capture
 from svp_jax.capture.images import read_png, read_pngs
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
-from svp_jax.manifest import PROGRESS, read_manifest
+from svp_jax.manifest import PROGRESS, RUN, read_manifest
 from svp_jax.rendering import render as render_module
 from svp_jax.rendering.options import RenderOptions
 from svp_jax.rendering.render import render
@@ -59,6 +59,10 @@ def test_prompts():
         ("strength=0:1", r"no values; allowed are FROM:TO:COUNT with 2 or more"),
         ("strength=0:1:1", r"no values"),
         ("strength=a|b", r"no values"),
+        ("strength=0:inf:3", r"--strength (nan|inf): allowed are 0 or more"),
+        ("strength=0.2:nan:7", r"--strength nan: allowed are 0 or more"),
+        ("strength=1|1", r"values are alike to six digits; give each once"),
+        ("strength=1|1.00000001", r"values are alike to six digits"),
         ("strength=-1|1", r"--strength -1\.0: allowed are 0 or more"),
     ],
 )
@@ -80,6 +84,10 @@ def test_a_sweep_is_as_each_alone(run, traces):
         assert np.abs(frames_of(out / f"strength_{name}") - expected).max() <= 1
     assert np.abs(alone["0.2"] - alone["1"]).max() > 10
     assert read_png(out / "sheet.png").shape[0] > 2 * 64
+    manifest = read_manifest(out, "sweep")
+    assert manifest["files"].keys() == {"sheet.png", "grid.mp4"}
+    assert [video["strength"] for video in manifest["run"]["videos"]] == [0.2, 1.0]
+    assert not (out / PROGRESS).exists() and not (out / RUN).exists()
     with av.open(str(out / "grid.mp4")) as video:
         assert video.streams.video[0].frames == 12 and video.streams.video[0].width == 2 * 64
 
@@ -92,14 +100,17 @@ def test_texts_in_one_run(run):
         assert np.abs(frames_of(out / f"prompt_{number}") - expected).max() <= 1
 
 
-def test_several_drivers_of_different_lengths(run, tmp_path):
-    other = make_capture(tmp_path / "other" / "driver", 5)
+@pytest.mark.parametrize("count", [5, 12])
+def test_several_drivers(run, tmp_path, count):
+    other = make_capture(tmp_path / "other" / "driver", count)
     out = run("both", also=(other,), motion="absolute")
     names = sorted(read_manifest(out, "sweep")["videos"])
     assert names == ["driver_1_driver", "driver_2_driver"]
-    assert len(read_manifest(out / names[1], "render")["frames"]) == 5
+    assert len(read_manifest(out / names[1], "render")["frames"]) == count
     np.testing.assert_allclose(frames_of(out / names[0]), frames_of(run("alone", motion="absolute")), atol=1)
-    assert (out / "sheet.png").exists() and not (out / "grid.mp4").exists()
+    assert (out / "sheet.png").exists()
+    # The same frames of different drivers show nothing beside each other.
+    assert not (out / "grid.mp4").exists()
 
 
 def test_an_interrupted_sweep_goes_on(run, monkeypatch, tmp_path):

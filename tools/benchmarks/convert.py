@@ -5,51 +5,28 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.reference import SD15, torch_network
-
-VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "sample_size": 512,
-}
-CLIP = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+from benchmarks.reference import VOCABULARY, write_base
 
 
 def benchmark_conversion(work: Path) -> None:
     """Time and peak memory of a process that converts a float32 SD 1.5 file, and of one that loads a float16 folder."""
     file, folder, halves = work / "sd15.safetensors", work / "converted", work / "halves"
-    vocabulary = Path(__file__).parents[2] / "svp_jax" / "assets" / "tiny_base" / "tokenizer"
     if not file.exists():
-        _write_checkpoint(work, file, vocabulary)
+        _write_checkpoint(work, file)
     for target in (folder, halves):
         if target.exists():
             sys.exit(f"{target} is left over from an earlier run; remove it")
     print(f"{file.name}: {file.stat().st_size / 1e9:.2f} GB")
     convert = "from svp_jax.cli import main; main()"
-    _measure("convert to a folder", convert, "convert", file, folder, "--tokenizer", vocabulary)
+    _measure("convert to a folder", convert, "convert", file, folder, "--tokenizer", VOCABULARY)
     _measure("convert to a float16 folder", convert, "convert", folder, halves, "--dtype", "float16")
     use = "import sys; from svp_jax.weights.base import load_base; base = load_base(sys.argv[1])"
     _measure("load the float16 folder", use, halves)
 
 
-def _write_checkpoint(work: Path, file: Path, vocabulary: Path) -> None:
+def _write_checkpoint(work: Path, file: Path) -> None:
     """A single file of SD 1.5's size with random weights, by way of the folder that diffusers saves."""
-    import diffusers
-    import transformers
-
-    base = work / "base"
-    diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL(**VAE),
-        text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP)),
-        tokenizer=transformers.CLIPTokenizer.from_pretrained(vocabulary),
-        unet=torch_network("unet", SD15),
-        scheduler=diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(base)
+    base = write_base(work / "base")
     subprocess.run([sys.executable, "-m", "svp_jax", "convert", base, file], check=True)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 SD15 = {
     "block_out_channels": (320, 640, 1280, 1280),
@@ -9,6 +10,15 @@ SD15 = {
     "attention_head_dim": 8,
     "sample_size": 64,
 }
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "sample_size": 512,
+}
+CLIP = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+VOCABULARY = Path(__file__).parents[2] / "svp_jax" / "assets" / "tiny_base" / "tokenizer"
 CONDITION_CHANNELS = 9
 
 
@@ -33,6 +43,24 @@ def torch_network(name: str, config: dict, **options):
             if not parameter.any():
                 parameter.copy_(0.02 * torch.randn_like(parameter))
     return model
+
+
+def write_base(folder: Path) -> Path:
+    """A base of SD 1.5's size with random weights, as diffusers saves it, into `folder`; returns it."""
+    import diffusers
+    import transformers
+
+    diffusers.StableDiffusionPipeline(
+        vae=diffusers.AutoencoderKL(**VAE),
+        text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP)),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(VOCABULARY),
+        unet=torch_network("unet", SD15),
+        scheduler=diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
 
 
 def alternate(ours: Callable, theirs: Callable, repeats: int) -> tuple[float, float, object, object]:

@@ -21,28 +21,37 @@ class Pipelines:
 
     Args:
         avatar: folder of the avatar; its stages are converted into `work`, and kept there.
+        on_gpu: in bfloat16 with compiled networks; else in float32 on the CPU.
     """
 
-    def __init__(self, avatar: Path, work: Path):
+    def __init__(self, avatar: Path, work: Path, on_gpu: bool):
         import diffusers
         import torch
 
         torch.set_grad_enabled(False)
         self.torch, self.manifest = torch, read_manifest(avatar, "avatar")
         self.pipelines, self.texts = {}, {}
+        self.device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
         for stage in STAGES:
             folder = work / f"diffusers_{stage}_{self.manifest['manifest_sha256'][:8]}"
             if not folder.exists():
                 convert(avatar, folder, stage=stage)
-            pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+            pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(folder, torch_dtype=dtype).to(
+                self.device
+            )
             pipeline.set_progress_bar_config(disable=True)
             self.pipelines[stage] = pipeline
-            self.texts[stage], _ = pipeline.encode_prompt(self.manifest["prompt"], "cpu", 1, False)
+            self.texts[stage], _ = pipeline.encode_prompt(self.manifest["prompt"], self.device, 1, False)
+            if on_gpu:
+                for network in (pipeline.unet, pipeline.controlnet):
+                    network.compile(mode="max-autotune-no-cudagraphs")
+                pipeline.vae.decoder.compile(mode="max-autotune-no-cudagraphs")
 
     def picture(self, stage: str, condition: np.ndarray, noise: np.ndarray, steps: int) -> np.ndarray:
         """uint8 [S, S, 3] of a condition uint8 [S, S, C] and noise [1, h, w, c]."""
         image = self.torch.from_numpy(condition.astype(np.float32) / 255).permute(2, 0, 1)[None]
         latents = self.torch.from_numpy(np.ascontiguousarray(noise.transpose(0, 3, 1, 2)))
+        latents = latents.to(self.device, self.texts[stage].dtype)
         result = self.pipelines[stage](
             prompt_embeds=self.texts[stage],
             image=image,
