@@ -26,9 +26,10 @@ class AlexNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         maps = []
-        for position, conv in self.features.items():
+        # Not the dictionary's own order: NNX sorts keys, "10" before "3".
+        for position in ("0", "3", "6", "8", "10"):
             x = max_pool(x, 3, 2) if position in ("3", "6") else x
-            x = jax.nn.relu(conv(x))
+            x = jax.nn.relu(self.features[position](x))
             maps.append(x)
         return maps
 
@@ -38,27 +39,23 @@ class VGG16(nnx.Module):
 
     channels = (64, 128, 256, 512, 512)
     smallest = 16
+    # Positions in torchvision's `features`: each convolution is followed by a ReLU, each block by a pooling.
+    blocks = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 
     def __init__(self):
         self.features = nnx.Dict()
-        self.blocks = []
-        position, channels_in = 0, 3
-        for channels, depth in zip(self.channels, (2, 2, 3, 3, 3), strict=True):
-            # Positions in torchvision's `features`: each convolution is followed by a ReLU, each block by a pooling.
-            positions = [str(position + 2 * number) for number in range(depth)]
-            for name in positions:
-                self.features[name] = _conv_3x3(channels_in, channels)
+        channels_in = 3
+        for channels, block in zip(self.channels, self.blocks, strict=True):
+            for position in block:
+                self.features[str(position)] = _conv_3x3(channels_in, channels)
                 channels_in = channels
-            self.blocks.append(tuple(positions))
-            position += 2 * depth + 1
-        self.blocks = tuple(self.blocks)
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         maps = []
         for block in self.blocks:
             x = max_pool(x, 2, 2) if maps else x
             for position in block:
-                x = jax.nn.relu(self.features[position](x))
+                x = jax.nn.relu(self.features[str(position)](x))
             maps.append(x)
         return maps
 

@@ -1,6 +1,6 @@
 """Layers as PyTorch computes them, for networks that are only looked through: NHWC, float32, nothing is trained.
 
-Products are exact to float32 on every device: GPUs would else round the factors, and features would differ by 1e-3.
+Products are in full float32 on every device: GPUs and TPUs would else round the factors to fewer digits.
 """
 
 import jax
