@@ -1,5 +1,6 @@
 """The metrics that need no network: frames a second."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -37,7 +38,7 @@ def _rates(size: int, repeats: int) -> dict[str, float]:
         return lambda: [metric(*pair) for pair in zip(images, references, strict=True)]
 
     def of_pairs(metric: Callable, count: int = FRAMES) -> Callable:
-        return lambda: [metric(*pair) for pair in zip(images[: count - 1], images[1:count], strict=True)]
+        return lambda: [metric(*pair) for pair in itertools.pairwise(images[:count])]
 
     # What takes long is measured over fewer frames.
     measured = {
