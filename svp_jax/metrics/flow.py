@@ -3,7 +3,7 @@
 All flow is Farnebäck's (2003), from OpenCV, with TecoGAN's settings (Chu et al. 2020, its `metrics.py`). It needs no
 weights, gives the same numbers with any number of threads, and invents less motion in flat backgrounds than OpenCV's
 inverse search does. Flow is float32 [H, W, 2], (x, y) in pixels at the picture's own size. Where nothing moves it is
-0 up to rounding, but for the last rows and columns, which may show a tenth of a pixel.
+0 up to rounding, but at the borders, where it may be a few tenths of a pixel.
 """
 
 from dataclasses import dataclass

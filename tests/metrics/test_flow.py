@@ -25,8 +25,8 @@ def test_flow_is_the_shift_of_a_texture(shift):
     # Farnebäck fits parabolas to grey values: a fiftieth of a pixel inside; borders see what comes in from outside.
     np.testing.assert_allclose(np.median(flow, axis=(0, 1)), shift, atol=0.05)
     if shift == (0, 0):
-        # Where nothing moves, Farnebäck's last rows and columns do a little: they lack what lies beyond.
-        assert np.abs(flow[:-40, :-40]).max() < 1e-3 and np.abs(flow).max() < 0.2
+        # Where nothing moves, Farnebäck's borders do a little: they lack what lies beyond.
+        assert np.abs(flow).max() < 0.2 and np.abs(flow[20:-20, 20:-20]).max() < 1e-3
 
 
 def test_flow_does_not_depend_on_threads():
@@ -87,9 +87,9 @@ def test_edges_between_motions_are_left_out():
     np.testing.assert_array_equal(seen, expected)
 
 
-def test_motion_between_frames_that_stand_still_sees_all_but_at_two_borders():
+def test_motion_between_frames_that_stand_still_sees_all_but_at_borders():
     motion = motion_between(texture(), texture())
-    assert motion.visible[:-40, :-40].all() and motion.visible.mean() > 0.98
+    assert motion.visible[20:-20, 20:-20].all() and motion.visible.mean() > 0.98
     np.testing.assert_array_equal(motion.forward, motion.backward)
 
 

@@ -45,7 +45,7 @@ def test_identical_videos_do_not_differ_and_still_ones_do_not_move():
     plain = np.mean(np.square(np.diff(video / 255, axis=0)))
     assert 0 < warping < plain / 100
     still = moving(3, (0, 0))
-    # Not quite 0: Farnebäck's last rows and columns move by up to a tenth of a pixel.
+    # Not quite 0: Farnebäck's borders move by up to a tenth of a pixel.
     warping, flow = measure(still, still)
     assert flow == 0 and warping < 1e-7
     assert flicker(still[0], still[1]) == 0
