@@ -7,10 +7,11 @@
     python tools/benchmark.py render --demo DEMO  whole renders of a demo, here and as a loop over diffusers' pipelines
     python tools/benchmark.py render --full-width the same of SD 1.5's size with random weights, for a GPU of 40 GB
     python tools/benchmark.py raster              pictures of normals a second; --ict-model adds a whole head
+    python tools/benchmark.py metrics             frames a second of the metrics that need no network
 
-Prints times, ratios and memory. `model`, `train`, `render` and `convert` need the [dev] extra, `model` and `convert`
-15 GB of disk below --work and 16 GB of memory; weights are random but for `render`. `train` measures small networks,
-with --full-width SD 1.5 on a GPU.
+Prints times, ratios and memory. `model`, `train`, `render`, `convert` and `metrics` need the [dev] extra, `model` and
+`convert` 15 GB of disk below --work and 16 GB of memory; weights are random but for `render`. `train` measures small
+networks, with --full-width SD 1.5 on a GPU.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from svp_jax.process import set_up_process
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "train", "loader", "convert", "render", "raster"))
+    parser.add_argument("what", choices=("model", "train", "loader", "convert", "render", "raster", "metrics"))
     parser.add_argument("--work", type=Path, default=Path("benchmark"), help="folder for the weights; kept")
     parser.add_argument("--latents", type=int, nargs="+", default=[32, 64], help="model: sides of the latents")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
@@ -42,6 +43,11 @@ def main() -> None:
         from benchmarks.raster import benchmark_rasterizer
 
         benchmark_rasterizer(options.ict_model, options.repeats)
+        return
+    if options.what == "metrics":
+        from benchmarks.metrics import benchmark_metrics
+
+        benchmark_metrics(options.repeats)
         return
     options.work.mkdir(parents=True, exist_ok=True)
     if options.what == "model":

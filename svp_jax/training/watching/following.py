@@ -15,10 +15,10 @@ import numpy as np
 from svp_jax.capture.capture import Capture
 from svp_jax.errors import UserError
 from svp_jax.face.labels import decode
-from svp_jax.face.morphable.multi_pie import INNER, eye_distance, points_of
 from svp_jax.face.parsers import SEGMENTER, default_parser, open_parser
 from svp_jax.face.parsing import parsing_labels
 from svp_jax.face.tracking import find_landmarks
+from svp_jax.metrics.control import landmark_distance, parsing_agreement
 from svp_jax.model_files import how_to_get
 
 Scores = dict[str, float]
@@ -91,8 +91,8 @@ def parsing_scores(labels: np.ndarray, truth: np.ndarray, frames: np.ndarray) ->
     own, other = truth[frames], truth[_others(frames, len(truth))]
     return {
         "parsing_agreement": float((labels == own).mean()),
-        "mean_iou": _mean_iou(labels, own),
-        "mean_iou_other_frame": _mean_iou(labels, other),
+        "mean_iou": parsing_agreement(labels, own),
+        "mean_iou_other_frame": parsing_agreement(labels, other),
     }
 
 
@@ -105,29 +105,14 @@ def landmark_scores(landmarks: np.ndarray, truth: np.ndarray, frames: np.ndarray
     """
     own, other = truth[frames], truth[_others(frames, len(truth))]
     return {
-        "landmark_distance": _landmark_distance(landmarks, own),
-        "landmark_distance_other_frame": _landmark_distance(landmarks, other),
+        "landmark_distance": float(landmark_distance(landmarks, own).mean()),
+        "landmark_distance_other_frame": float(landmark_distance(landmarks, other).mean()),
     }
 
 
 def _others(frames: np.ndarray, count: int) -> np.ndarray:
     """For each of `frames` one that is half of all `count` away."""
     return (frames + count // 2) % count
-
-
-def _mean_iou(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over the labels in `truth` of intersection over union, both counted over all pictures together."""
-    ious = []
-    for label in np.unique(truth):
-        ours, theirs = labels == label, truth == label
-        ious.append((ours & theirs).sum() / (ours | theirs).sum())
-    return float(np.mean(ious))
-
-
-def _landmark_distance(landmarks: np.ndarray, truth: np.ndarray) -> float:
-    ours, theirs = points_of(landmarks)[..., :2], points_of(truth)[..., :2]
-    distance = np.linalg.norm(ours - theirs, axis=-1)[:, INNER].mean(axis=1)
-    return float(100 * (distance / eye_distance(theirs)).mean())
 
 
 def _parser_of(capture: Capture) -> str | None:
