@@ -103,19 +103,32 @@ def train(
         print(f"wrote the avatar {out}")
 
 
-def evaluate(subject: _path("SUBJECT"), reference: _path("REFERENCE"), out: Path, force: bool = False) -> None:
-    """Scores a render, a capture or a video file against a reference, beside two baselines and the ceiling.
+def evaluate(
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO [VIDEO ...]")],
+    out: Path,
+    reference: Path | None = None,
+    metrics: tuple[Literal["pictures", "motion", "lpips_alex", "lpips_vgg", "distribution", "tracking"], ...] = (),
+    force: bool = False,
+) -> None:
+    """Scores renders, captures or video files against a reference, beside two baselines and the ceiling.
 
     Args:
-        subject: what is scored: a render, a capture or a video file.
-        reference: the truth: a capture, a render or a video file. Baselines need a capture.
+        videos: what is scored, each a render, a capture or a video file; without --reference the last one is the truth.
         out: folder of the report.
+        reference: the truth: a capture, a render or a video file. Baselines need a capture.
+        metrics: what is measured; everything whose weights are there if not given. pictures are PSNR, SSIM, MS-SSIM,
+            MSE, L1, smoothness and flicker; motion is optical flow; distribution is FID and KID; tracking is landmarks,
+            expression, pose and parsing.
         force: replace a finished report.
     """
+    from svp_jax.metrics.evaluate import GROUPS, summary
     from svp_jax.metrics.evaluate import evaluate as run
-    from svp_jax.metrics.evaluate import summary
 
-    run(subject, reference, out, force)
+    if reference is None:
+        if len(videos) < 2:
+            raise UserError("give what is scored, then its reference: svp evaluate RENDER REFERENCE --out REPORT")
+        *videos, reference = videos
+    run(videos, reference, out, force, metrics or tuple(GROUPS))
     print(summary(out))
     print(f"wrote the report {out}")
 

@@ -1,257 +1,305 @@
-"""`svp evaluate`: a report of scores against a reference, beside two baselines and a ceiling."""
+"""`svp evaluate`: scores of one or several methods against a reference, beside two baselines and a ceiling."""
 
 import csv
-import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import metadata
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from svp_jax.capture.capture import Capture, open_capture
 from svp_jax.capture.images import read_png, write_png
 from svp_jax.capture.sheet import contact_sheet
 from svp_jax.errors import UserError
-from svp_jax.face.labels import FACE_LABELS, decode, face_mask
 from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest
-from svp_jax.metrics.baselines import (
-    SIGNATURE_SIDE,
-    avatar_vae,
-    mean_training_frame,
-    nearest_training_frames,
-    render_avatar,
-)
-from svp_jax.metrics.score import METRICS, Scores, means, score
-from svp_jax.metrics.sources import Pairs, Source, open_source, pair_frames
-from svp_jax.models.codec import round_trips
-from svp_jax.weights.component import instantiate
+from svp_jax.metrics.comparison import Comparison, compare
+from svp_jax.metrics.control import IDENTITY_LEFT_OUT
+from svp_jax.metrics.differences import differences
+from svp_jax.metrics.meters.distribution import DISTRIBUTION, DistributionMeter
+from svp_jax.metrics.meters.meter import Meter, Regions
+from svp_jax.metrics.meters.motion import MOTION, MotionMeter
+from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
+from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter, too_small_for_ms_ssim
+from svp_jax.metrics.networks import open_inception, open_lpips
+from svp_jax.metrics.protocol import method_protocol, protocol_of, protocol_sha256
+from svp_jax.metrics.score import joined, means, score
+from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
 
 SHEET_COLUMNS = 8
-Pictures = Callable[[np.ndarray], Iterator[np.ndarray]]  # numbers of pairs, rising -> their pictures
+# What can be asked for, and the metrics of each.
+GROUPS = {
+    "pictures": (*PICTURES, "ms_ssim"),
+    "motion": MOTION,
+    "lpips_alex": perceptual("alex"),
+    "lpips_vgg": perceptual("vgg"),
+    "distribution": DISTRIBUTION,
+    "tracking": (*TRACKING, *PARSING),
+}
+# Of the table that is printed: heading and format.
+SUMMARIZED = {
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "mse": ("MSE", ".6f"),
+    "lpips_alex": ("LPIPS", ".4f"),
+    "fid": ("FID", ".2f"),
+    "smoothness": ("smoothness", ".5f"),
+    "landmark_distance": ("landmarks %", ".2f"),
+}
+NOT_ASKED_FOR = "not among --metrics"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """All that is scored against one reference: `candidates` name -> pictures, `left_out` name -> reason."""
+@dataclass
+class Measured:
+    """What was found out.
 
-    subject: Source
-    reference: Source
-    pairs: Pairs
-    candidates: dict[str, Pictures]
-    left_out: dict[str, str]
+    Attributes:
+        per_frame: row -> region -> metric -> float [N]. totals: row -> metric -> number of the whole video.
+        networks: name -> file -> SHA-256 of the weights.
+        left_out: metric -> reason.
+    """
 
-    def references(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
-        return self.reference.pictures(self.pairs.reference[numbers])
+    per_frame: dict[str, Regions]
+    totals: dict[str, dict[str, float]]
+    networks: dict[str, dict[str, str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
-    def masks(self) -> Iterator[np.ndarray] | None:
-        """The face in each reference frame, bool [H, W]; None where the reference has no parsing maps."""
-        capture = self.reference.capture
-        if capture is None:
-            return None
-        return (face_mask(decode(capture.parsing([index])[0])) for index in self.pairs.reference)
+    def add(self, per_frame: Sequence[Regions], totals: Sequence[dict[str, float]]) -> None:
+        """Of each row, in order."""
+        for name, regions, numbers in zip(self.per_frame, per_frame, totals, strict=True):
+            self.per_frame[name] = joined([self.per_frame[name], regions])
+            self.totals[name] |= numbers
 
 
-def evaluate(subject: Path, reference: Path, out: Path, force: bool = False) -> Path:
-    """Scores `subject` against `reference` into the folder `out`; returns it.
+def evaluate(
+    subjects: Path | Sequence[Path],
+    reference: Path,
+    out: Path,
+    force: bool = False,
+    metrics: Sequence[str] = tuple(GROUPS),
+) -> Path:
+    """Scores one or several methods against `reference` into the folder `out`; returns it.
 
     out/
-      metrics.json       scores (means and per frame) and the protocol that made them
+      metrics.json       scores (means and per frame), differences, and the protocol that made them
       frames.csv         the per-frame scores as a table
-      contact_sheet.png  reference, result, baselines and conditions, spread in time
+      contact_sheet.png  reference, results, baselines and conditions, spread in time
 
-    A render is scored by its frames without loss, as the baselines are; a video file as it is decoded. A number
-    that is not defined (no face in a frame) or not finite (the PSNR of equal pictures) is null; means leave it out,
-    and `psnr_infinite` counts the frames whose pictures are equal.
+    A render is scored by its frames without loss, as the baselines are; a video file as it is decoded. Several methods
+    are scored on the frames that all of them show. A number that is not defined (no face in a frame) or not finite (the
+    PSNR of equal pictures) is null; means leave it out, and `psnr_infinite` counts the frames whose pictures are equal.
+    A metric whose weights are not there is left out, with the reason.
 
     Args:
-        subject, reference: a render folder, a capture or a video file each.
+        subjects, reference: a render folder, a capture or a video file each.
         force: replace a finished report.
+        metrics: some of `GROUPS`.
 
     Raises:
         UserError: bad input, or sizes or numbers of frames that do not fit.
     """
     check_output(out, "report", force)
-    comparison = _compare(open_source(subject), open_source(reference))
+    comparison = compare([subjects] if isinstance(subjects, str | Path) else list(subjects), reference)
     with staged_folder(out, "report", force) as folder:
-        scores = {name: _score(name, comparison) for name in comparison.candidates}
+        measured = _measure(comparison, metrics, folder)
+        manifest = _manifest(comparison, measured)
         write_png(folder / "contact_sheet.png", _sheet(comparison))
-        _write_table(folder / "frames.csv", comparison, scores)
-        body = {
-            "subject": comparison.subject.describe(),
-            "reference": comparison.reference.describe(),
-            "protocol": _protocol(comparison),
-            "left_out": comparison.left_out,
-            "scores": {name: _numbers(means(each)) for name, each in scores.items()},
-            "per_frame": {name: _numbers(each) for name, each in scores.items()},
-        }
-        write_manifest(folder, "report", body)
+        _write_table(folder / "frames.csv", comparison, manifest["per_frame"])
+        write_manifest(folder, "report", manifest)
     return Path(out)
+
+
+def _measure(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Measured:
+    """All that `metrics` ask for; `folder` is where large things may lie meanwhile."""
+    count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
+    size = reference.height, reference.width
+    found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})
+    found.left_out["identity"] = IDENTITY_LEFT_OUT
+    features = folder / "features"
+    features.mkdir()
+    openers: dict[str, Callable[[], Meter]] = {
+        "pictures": lambda: PictureMeter(count, rows, comparison.regions, *size),
+        "motion": lambda: MotionMeter(count, rows, comparison.regions),
+        "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
+        "lpips_vgg": lambda: PerceptualMeter(count, rows, *size, open_lpips("vgg")),
+        "distribution": lambda: DistributionMeter(count, rows, open_inception(), features),
+    }
+    meters = []
+    for group, open_meter in openers.items():
+        with _left_out(found, group, metrics) as wanted:
+            if wanted:
+                meters.append(open_meter())
+                found.networks |= meters[-1].networks
+    if "pictures" in metrics and (reason := too_small_for_ms_ssim(*size)):
+        found.left_out["ms_ssim"] = reason
+    numbers = np.arange(count)
+    shown = [pictures(numbers) for pictures in comparison.rows.values()]
+    references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")
+    score(shown, references, comparison.masks(), comparison.frames.follows, meters)
+    for meter in meters:
+        found.add(meter.per_frame(), meter.totals())
+    shutil.rmtree(features)
+    with _left_out(found, "tracking", metrics) as wanted:
+        if wanted:
+            _track(comparison, found)
+    return found
+
+
+@contextmanager
+def _left_out(found: Measured, group: str, metrics: Sequence[str]) -> Iterator[bool]:
+    """Whether `metrics` ask for a group; why it is left out where they do not, or something that it needs is absent."""
+    if group not in metrics:
+        found.left_out |= dict.fromkeys(GROUPS[group], NOT_ASKED_FOR)
+    try:
+        yield group in metrics
+    except UserError as reason:
+        found.left_out |= dict.fromkeys(GROUPS[group], str(reason))
+
+
+def _track(comparison: Comparison, found: Measured) -> None:
+    """Adds what a tracker and a parser see."""
+    count = len(comparison.frames.reference)
+    pictures = {"reference": comparison.references} | comparison.rows
+    reference, *rows = track(pictures, count, comparison.reference.frame_rate).values()
+    scores = tracking_scores(rows, reference, comparison.frames.follows)
+    found.add([regions for regions, _ in scores], [totals for _, totals in scores])
+    try:
+        seen = list(zip(comparison.rows.values(), rows, strict=True))
+        name, scores = parsing_scores(seen, (comparison.references, reference), count)
+    except UserError as reason:
+        found.left_out |= dict.fromkeys(PARSING, str(reason))
+    else:
+        found.networks["parser"] = {name: ""}
+        found.add(scores, [{}] * len(scores))
+
+
+def _manifest(comparison: Comparison, found: Measured) -> dict:
+    scores = {name: means(regions) for name, regions in found.per_frame.items()}
+    for name, totals in found.totals.items():
+        scores[name].setdefault("full", {}).update(totals)
+    measured = {metric for regions in scores.values() for metrics in regions.values() for metric in metrics}
+    protocol = protocol_of(comparison, measured, found.networks)
+    methods = {}
+    for name, source in comparison.methods.items():
+        own = method_protocol(comparison, name)
+        methods[name] = {
+            "source": source.describe(),
+            **own,
+            "frames_left_out": comparison.pairs[name].left_out,
+            "protocol_sha256": protocol_sha256(protocol, own),
+        }
+    reference, rate = comparison.reference, float(comparison.reference.frame_rate)
+    return {
+        "reference": reference.describe(),
+        "methods": methods,
+        "protocol": protocol,
+        "protocol_sha256": next(iter(methods.values()))["protocol_sha256"],
+        "left_out": comparison.left_out | found.left_out,
+        "scores": _numbers(scores),
+        "differences": _numbers(differences({name: found.per_frame[name] for name in methods}, rate)),
+        "frames": {
+            "seconds": [round(int(frame) / rate, 6) for frame in comparison.frames.reference],
+            "reference": comparison.frames.reference.tolist(),
+            "methods": {name: pairs.subject.tolist() for name, pairs in comparison.pairs.items()},
+            "follows": comparison.frames.follows.tolist(),
+        },
+        "per_frame": _numbers(found.per_frame),
+    }
 
 
 def summary(report: Path) -> str:
     """The scores of a finished report as a table of text."""
     manifest = read_manifest(report, "report")
-    lines = [f"{'':16}{'':6}{'PSNR dB':>9}{'SSIM':>9}{'MSE':>10}{'smoothness':>12}"]
-    formats = {"psnr": "9.2f", "ssim": "9.4f", "mse": "10.6f", "smoothness": "12.5f"}
+    formats = {
+        "psnr": ("PSNR dB", ".2f"),
+        "ssim": ("SSIM", ".4f"),
+        "mse": ("MSE", ".6f"),
+        "lpips_alex": ("LPIPS", ".4f"),
+    }
+    formats |= {"smoothness": ("smoothness", ".5f"), "landmark_distance": ("landmarks %", ".2f"), "fid": ("FID", ".2f")}
+    present = {metric for regions in manifest["scores"].values() for values in regions.values() for metric in values}
+    columns = {metric: each for metric, each in formats.items() if metric in present}
+    width = max(16, *(len(name) + 2 for name in manifest["scores"]))
+    lines = [f"{'':{width}}{'':8}{''.join(f'{label:>12}' for label, _ in columns.values())}"]
     for name, regions in manifest["scores"].items():
         for region, values in regions.items():
-            cells = [
-                format(values[metric], spec) if values[metric] is not None else format("-", f">{spec.split('.')[0]}")
-                for metric, spec in formats.items()
-            ]
-            lines.append(f"{name:16}{region:6}{''.join(cells)}")
-    lines += [f"{name} is left out: {reason}" for name, reason in manifest["left_out"].items()]
-    protocol = manifest["protocol"]
+            cells = [_cell(values.get(metric), spec) for metric, (_, spec) in columns.items()]
+            lines.append(f"{name:{width}}{region:8}{''.join(f'{cell:>12}' for cell in cells)}")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in manifest["left_out"].items():
+        reasons.setdefault(reason, []).append(name)
+    lines += [f"left out, {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    different = [
+        name for name, method in manifest["methods"].items() if method["protocol_sha256"] != manifest["protocol_sha256"]
+    ]
+    if different:
+        lines.append(f"another protocol than the first one's, so not comparable with it: {', '.join(different)}")
+    protocol, first = manifest["protocol"], next(iter(manifest["methods"].values()))
     height, width = protocol["size"]
-    lines.append(f"{protocol['frames_scored']} frames of {width} x {height} pixels; {protocol['pairing']}")
+    lines.append(f"{protocol['frames_scored']} frames of {height} x {width} pixels; {first['pairing']}")
     return "\n".join(lines)
 
 
-def _compare(subject: Source, reference: Source) -> Comparison:
-    pairs = pair_frames(subject, reference)
-    candidates: dict[str, Pictures] = {"result": lambda numbers: subject.pictures(pairs.subject[numbers])}
-    left_out: dict[str, str] = {}
-    try:
-        training = _training_captures(subject, reference)
-        sources, frames = nearest_training_frames(training, reference.capture, pairs.reference)
-        mean = mean_training_frame(training)
-        candidates["nearest_frame"] = lambda numbers: (
-            training[source].frames([frame])[0] for source, frame in zip(sources[numbers], frames[numbers], strict=True)
-        )
-        candidates["mean_frame"] = lambda numbers: itertools.repeat(mean, len(numbers))
-    except UserError as reason:
-        left_out["nearest_frame"] = left_out["mean_frame"] = str(reason)
-    try:
-        if subject.render is None:
-            raise UserError(f"{subject.path} is no render, so it is not known whose VAE to use")
-        vae = instantiate(avatar_vae(subject.render))
-        candidates["vae_round_trip"] = lambda numbers: round_trips(vae, reference.pictures(pairs.reference[numbers]))
-    except UserError as reason:
-        left_out["vae_round_trip"] = str(reason)
-    if reference.capture is None:
-        left_out["face"] = f"{reference.path} is a {reference.kind}: a face mask needs the parsing maps of a capture"
-    return Comparison(subject, reference, pairs, candidates, left_out)
-
-
-def _training_captures(subject: Source, reference: Source) -> list[Capture]:
-    """The captures whose training frames the baselines look up: the avatar's, or the reference itself."""
-    if reference.capture is None:
-        raise UserError(f"{reference.path} is a {reference.kind}: the baselines need the condition images of a capture")
-    training = [reference.capture]
-    if subject.render is not None:
-        training = [_made_from(each, reference.capture) for each in render_avatar(subject.render)["captures"]]
-    with_faces = [capture for capture in training if len(capture.train_indices)]
-    if not with_faces:
-        raise UserError(f"{training[0].folder} has no frame with a face in its training split")
-    if training[0].size != reference.height:
-        raise UserError(f"{training[0].folder} is {training[0].size} pixels wide, {reference.path} {reference.width}")
-    return with_faces
-
-
-def _made_from(recorded: dict, reference: Capture) -> Capture:
-    """The capture that an avatar's manifest describes; UserError where it is another by now."""
-    if recorded["manifest_sha256"] == reference.manifest["manifest_sha256"]:
-        return reference
-    capture = open_capture(Path(recorded["path"]))
-    if recorded["manifest_sha256"] != capture.manifest["manifest_sha256"]:
-        raise UserError(f"the capture {capture.folder} is not the one that the avatar was trained on any more")
-    return capture
-
-
-def _score(name: str, comparison: Comparison) -> Scores:
-    numbers = np.arange(len(comparison.pairs.subject))
-    pictures = tqdm(comparison.candidates[name](numbers), desc=f"score {name}", total=len(numbers), unit="frame")
-    return score(pictures, comparison.references(numbers), comparison.masks(), comparison.pairs.follows)
-
-
-def _protocol(comparison: Comparison) -> dict:
-    pairs, subject, reference = comparison.pairs, comparison.subject, comparison.reference
-    in_training = 0
-    if reference.capture is not None:
-        in_training = int(np.isin(pairs.reference, reference.capture.train_indices).sum())
-    packed = " as decoded" if subject.kind == "video" else ""
-    return {
-        "pictures": f"the {subject.kind}'s{packed}; a render's, the baselines' and the round trip's never saw a codec",
-        "size": [subject.height, subject.width],
-        "crop": "none: whole frames",
-        "resize": "none",
-        "value_range": "0 to 1 (8-bit values / 255)",
-        "frames_scored": len(pairs.subject),
-        "frames_left_out": pairs.left_out,
-        "frames_of_the_references_training_split": in_training,
-        "pairing": pairs.rule,
-        "subject_frames": pairs.subject.tolist(),
-        "reference_frames": pairs.reference.tolist(),
-        "mask": f"face: reference pixels whose parsing label is one of {', '.join(FACE_LABELS)}",
-        "mean": "over the frames where a number is defined and finite; psnr_infinite counts equal pictures",
-        "psnr": "-10 log10 of the frame's MSE over pixels and RGB, in dB",
-        "ssim": "scikit-image defaults: uniform 7 x 7 window, sample covariance, per RGB channel, borders of "
-        "3 pixels left out; masked: the map averaged over the mask",
-        "mse": "over pixels and RGB",
-        "smoothness": "mean |(r_n - r_(n-1)) - (g_n - g_(n-1))| over consecutive frames of one shot; masked: "
-        "pixels in either frame's mask",
-        "smoothness_pairs": int(pairs.follows.sum()),
-        "nearest_frame": "training frame with the least Euclidean distance between parsing, geometry and "
-        f"iris maps averaged down to {SIGNATURE_SIDE} x {SIGNATURE_SIDE} pixels",
-        "mean_frame": "mean of the training frames",
-        "vae_round_trip": "reference encoded (posterior mean) and decoded by the VAE that the result was made with",
-        "versions": {name: metadata.version(name) for name in ("svp_jax", "numpy", "av", "jax")},
-    }
+def _cell(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
 
 
 def _sheet(comparison: Comparison) -> np.ndarray:
-    pairs = comparison.pairs
-    numbers = np.unique(np.linspace(0, len(pairs.subject) - 1, SHEET_COLUMNS).round().astype(int))
-    frames = pairs.reference[numbers]
+    frames = comparison.frames.reference
+    numbers = np.unique(np.linspace(0, len(frames) - 1, SHEET_COLUMNS).round().astype(int))
     rows = {"reference": list(comparison.references(numbers))}
-    for name in ("result", "nearest_frame", "mean_frame"):
-        if name in comparison.candidates:
-            rows[name.replace("_", " ")] = list(comparison.candidates[name](numbers))
+    for name, pictures in comparison.rows.items():
+        if name != "vae_round_trip":
+            rows[name.replace("_", " ")] = list(pictures(numbers))
     capture = comparison.reference.capture
     if capture is not None:
         rows |= {
             "parsing": list(_parsing_shown(comparison, numbers)),
-            "geometry": list(capture.geometry(frames)),
+            "geometry": list(capture.geometry(frames[numbers])),
+            "iris": list(capture.iris(frames[numbers])),
         }
-        rows["iris"] = list(capture.iris(frames))
-    return contact_sheet(rows, [f"frame {index}" for index in frames])
+    return contact_sheet(rows, [f"frame {index}" for index in frames[numbers]])
 
 
 def _parsing_shown(comparison: Comparison, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """The parsing maps that the result was made from: the first stage's where the render kept them."""
-    pairs, render = comparison.pairs, comparison.subject.render
+    """The parsing maps that the first result was made from: the first stage's where the render kept them."""
+    subject, pairs = next(iter(comparison.methods.values())), comparison.frames
     for number in numbers:
-        if render is not None:
-            made = comparison.subject.path / "parsing" / f"{render['frames'][pairs.subject[number]]:06d}.png"
+        if subject.render is not None:
+            made = subject.path / "parsing" / f"{subject.render['frames'][pairs.subject[number]]:06d}.png"
             if made.is_file():
                 yield read_png(made)
                 continue
         yield comparison.reference.capture.parsing([pairs.reference[number]])[0]
 
 
-def _write_table(path: Path, comparison: Comparison, scores: dict[str, Scores]) -> None:
-    """One row per frame, one column per candidate, region and metric; empty where not defined."""
-    pairs = comparison.pairs
+def _write_table(path: Path, comparison: Comparison, per_frame: dict[str, dict]) -> None:
+    """One row per frame, one column per row of scores, region and metric; empty where not defined."""
     columns = {
-        f"{name}_{region}_{metric}": _numbers(values[metric])
-        for name, regions in scores.items()
-        for region, values in regions.items()
-        for metric in METRICS
+        f"{name}_{region}_{metric}": values
+        for name, regions in per_frame.items()
+        for region, metrics in regions.items()
+        for metric, values in metrics.items()
     }
+    names = ["subject_frame"]
+    if len(comparison.pairs) > 1:
+        names = [f"{name}_frame" for name in comparison.pairs]
+    subjects = [pairs.subject for pairs in comparison.pairs.values()]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["subject_frame", "reference_frame", *columns])
-        writer.writerows(zip(pairs.subject, pairs.reference, *columns.values(), strict=True))
+        writer.writerow([*names, "reference_frame", *columns])
+        writer.writerows(zip(*subjects, comparison.frames.reference, *columns.values(), strict=True))
 
 
 def _numbers(values):
     """Plain numbers for JSON and CSV, in the same nesting; None for what is not finite."""
     if isinstance(values, dict):
         return {key: _numbers(value) for key, value in values.items()}
-    if isinstance(values, int):
+    if isinstance(values, list):
+        return [_numbers(value) for value in values]
+    if isinstance(values, int | str | None):
         return values
     if isinstance(values, np.ndarray):
         return [_numbers(float(value)) for value in values]
