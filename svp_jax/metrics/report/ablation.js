@@ -12,7 +12,7 @@ function shade(share) {
 
 const settingsText = (settings) => Object.entries(settings).map(([name, value]) => `${name} = ${value}`).join(", ");
 
-// The index of the better of two values that are not null.
+// Whether the first of two numbers is the better one.
 function isBetter(metric, value, than) {
   const better = data.measures[metric].better;
   return better === "higher" ? value > than : better === "lower" && value < than;
@@ -122,11 +122,11 @@ function startScatter(points) {
     const atY = (value) => SCATTER_HEIGHT - edge.bottom - ((SCATTER_HEIGHT - edge.top - edge.bottom) * (value - low)) / (high - low);
     for (const tick of ticks(low, high, 5)) {
       svg.append(drawn("line", { x1: edge.left, x2: width - edge.right, y1: atY(tick), y2: atY(tick), class: "grid" }));
-      svg.append(drawn("text", { x: edge.left - 8, y: atY(tick) + 4, "text-anchor": "end" }, asText(tick)));
+      svg.append(drawn("text", { x: edge.left - 8, y: atY(tick) + 4, "text-anchor": "end" }, tickText(tick)));
     }
-    for (const tick of ticks(left, right, width / 110)) {
+    for (const tick of ticks(left, right, width / 70)) {
       svg.append(drawn("line", { x1: atX(tick), x2: atX(tick), y1: edge.top, y2: SCATTER_HEIGHT - edge.bottom, class: "grid" }));
-      svg.append(drawn("text", { x: atX(tick), y: SCATTER_HEIGHT - edge.bottom + 18, "text-anchor": "middle" }, asText(tick)));
+      svg.append(drawn("text", { x: atX(tick), y: SCATTER_HEIGHT - edge.bottom + 18, "text-anchor": "middle" }, tickText(tick)));
     }
     svg.append(drawn("text", { x: 0, y: 14, class: "title" }, measureText(y)));
     svg.append(drawn("text", { x: width - edge.right, y: SCATTER_HEIGHT - 6, "text-anchor": "end", class: "title" }, measureText(x)));

@@ -67,12 +67,12 @@ class Curves {
     for (const tick of values ? ticks(low, high, 5) : []) {
       const y = this.y(tick);
       svg.append(drawn("line", { x1: edge.left, x2: width - edge.right, y1: y, y2: y, class: "grid" }));
-      svg.append(drawn("text", { x: edge.left - 8, y: y + 4, "text-anchor": "end" }, asText(tick)));
+      svg.append(drawn("text", { x: edge.left - 8, y: y + 4, "text-anchor": "end" }, tickText(tick)));
     }
     for (const tick of last > first ? ticks(first, last, width / 110) : [first]) {
       const x = this.x(tick);
       svg.append(drawn("line", { x1: x, x2: x, y1: height - edge.bottom, y2: height - edge.bottom + 5, class: "grid" }));
-      svg.append(drawn("text", { x, y: height - edge.bottom + 18, "text-anchor": "middle" }, asText(tick)));
+      svg.append(drawn("text", { x, y: height - edge.bottom + 18, "text-anchor": "middle" }, tickText(tick)));
     }
     const middle = (edge.left + width - edge.right) / 2;
     svg.append(drawn("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "seconds"));

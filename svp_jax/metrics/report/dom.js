@@ -34,9 +34,12 @@ function asText(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  const text = size < 1e-4 || size >= 1e6 ? value.toExponential(2) : String(+value.toPrecision(4));
-  return text.replace("-", "−");
+  const text = size < 1e-4 || size >= 1e6 ? value.toExponential(2) : size < 1000 ? value.toPrecision(4) : value.toFixed(0);
+  return text.replace(/-/g, "−");
 }
+
+// Of a round number: no zeros at its end.
+const tickText = (value) => String(Math.abs(value) < 1e-6 ? +value.toExponential(2) : +value.toPrecision(4)).replace(/-/g, "−");
 
 function measureText(metric) {
   const measure = data.measures[metric];

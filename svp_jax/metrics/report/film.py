@@ -115,7 +115,11 @@ def _lay(board: np.ndarray, corners: list, images: tuple[np.ndarray, ...], heigh
 
 
 def _fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return (
+        image
+        if image.shape[:2] == (height, width)
+        else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    )
 
 
 def _amplified(difference: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -31,7 +31,7 @@ function startFrames() {
     return best;
   };
   const frameText = (number) => {
-    const at = `${data.seconds[number].toFixed(2)} s`;
+    const at = `${data.seconds[number].toFixed(2)}\u00a0s`;
     return data.reference.length ? `frame ${data.reference[number]}, ${at}` : at;
   };
 
@@ -63,8 +63,12 @@ function startFrames() {
   };
   const toggle = () => {
     if (!film) return;
-    if (film.playing) film.video.pause();
-    else film.video.play();
+    if (film.playing) {
+      film.video.pause();
+      return;
+    }
+    if (state.frame === positions.length - 1) go(0);
+    film.video.play();
   };
 
   const curves = new Curves(byId("plot"), byId("legend"), (number) => go(positionOf(number)));
@@ -99,7 +103,7 @@ function startFrames() {
         });
         row.append(button);
       }
-      parts.push(element("h3", {}, `${title} of ${label}`), row);
+      parts.push(element("div", {}, element("h3", {}, `${title} of ${label}`), row));
     }
     byId("extremes").replaceChildren(...parts);
     thumbnails?.draw(jobs);

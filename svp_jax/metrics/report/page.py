@@ -19,6 +19,7 @@ from svp_jax.metrics.report.sections import (
     scores_section,
     sources_section,
 )
+from svp_jax.metrics.report.tables import MARK
 
 SCRIPTS = ("dom.js", "curves.js", "player.js", "ablation.js", "page.js")
 EXTREMES = 3  # worst frames, and best ones
@@ -45,7 +46,7 @@ def write_page(folder: Path, manifest: dict, pictures: dict[str, Pictures]) -> P
         film = make_film(pictures, count, rate, _wanted(manifest, extremes), Path(folder))
     style = _template("page.css")
     script = "\n".join(_template(name) for name in SCRIPTS)
-    names = " and ".join(manifest.get("methods", {})) or "Report"
+    names = ", ".join(manifest.get("methods", {})) or "Report"
     page = Template(_template("page.html")).substitute(
         title=html.escape(f"{names}: scores"),
         heading=html.escape(names),
@@ -119,7 +120,7 @@ def _wanted(manifest: dict, extremes: dict) -> list[int]:
 def _film_note(film: Film | None, count: int) -> str:
     if film is None:
         return ""
-    size = f"{film.width} × {film.height} pixels, coded with loss (H.264): for looking at, the scores are of the originals."
+    size = f"{film.width} × {film.height} pixels, coded with loss (H.264): to look at, not what was scored."
     if len(film.numbers) == count:
         return f"All {count} scored frames, {size}"
     return (
@@ -137,7 +138,7 @@ def _data(manifest: dict, extremes: dict, film: Film | None) -> dict:
     measures = {metric: measure(metric) for metric in dict.fromkeys(known)}
     return {
         "rows": [
-            {"name": row.name, "label": row.label, "kind": row.kind}
+            {"name": row.name, "label": row.label + f" {MARK}" * row.marked, "kind": row.kind}
             for row in rows_of(manifest)
             if row.name in per_frame or (film and row.name in film.tiles)
         ],

@@ -53,7 +53,7 @@ def scores_section(manifest: dict) -> str:
     parts = []
     for table in tables:
         heads = "".join(
-            f'<th scope="col">{text(kind.label)}<small>{text(" ".join(filter(None, [kind.unit, kind.arrow])))}</small></th>'
+            f'<th scope="col">{text(kind.label)}<small>{text(f"{kind.unit} {kind.arrow}".strip())}</small></th>'
             for kind in map(measure, table.metrics)
         )
         lines = []
@@ -61,12 +61,12 @@ def scores_section(manifest: dict) -> str:
             mark = f'<abbr title="{MARK_NOTE}">{MARK}</abbr>' if row.marked else ""
             kind = f"<small>{row.kind}</small>" if row.kind != "method" else ""
             numbers = "".join(
-                f'<td class="best"><strong>{text(cell.text)}</strong></td>' if cell.best else f"<td>{text(cell.text)}</td>"
+                f'<td class="best"><strong>{text(cell.text)}</strong></td>'
+                if cell.best
+                else f"<td>{text(cell.text)}</td>"
                 for cell in cells
             )
-            lines.append(
-                f'<tr class="{row.kind}"><th scope="row"><span>{text(row.label)}{mark}</span>{kind}</th>{numbers}</tr>'
-            )
+            lines.append(f'<tr class="{row.kind}"><th scope="row">{text(row.label)}{mark}{kind}</th>{numbers}</tr>')
         parts.append(
             f'<div class="region" data-region="{text(table.region)}"><h3>{text(table.title)}</h3>'
             f'<div class="scroll" tabindex="0" role="region" aria-label="scores, {text(table.title)}">'
@@ -113,8 +113,10 @@ def differences_section(manifest: dict) -> str:
             '<th scope="col">95 % interval</th><th scope="col">against 0</th><th scope="col">verdict</th></tr></thead>'
             f"<tbody>{''.join(lines)}</tbody></table></div></div>"
         )
-    notes = "<p>Intervals by a bootstrap over blocks of neighbouring frames. Several are compared here: one in twenty lies "
-    notes += "outside 0 by chance.</p>"
+    notes = (
+        "<p>95 % intervals by a bootstrap over blocks of neighbouring frames. Where nothing differs, one in twenty of "
+    )
+    notes += "them lies outside 0 by chance.</p>"
     return f'<section id="differences"><h2>Differences</h2>{"".join(parts)}<div class="notes">{notes}</div></section>'
 
 

@@ -114,17 +114,20 @@ def _cell(metric: str, values: dict, digits: int) -> str:
 
 def differences(manifest: dict) -> list[Difference]:
     """The report's differences between methods, in words."""
-    labels = {row.name: row.label for row in rows_of(manifest)}
+    rows = {row.name: row for row in rows_of(manifest)}
     found = []
     for each in manifest.get("differences", []):
         values = [each[key] for key in ("difference", "low", "high")]
-        a, b = (labels.get(each[key], each[key]) for key in ("a", "b"))
+        pair = [rows.get(each[key], Row(each[key], each[key], "method", False)) for key in ("a", "b")]
+        a, b = (row.label + f" {MARK}" * row.marked for row in pair)
         if any(value is None for value in values):
             found.append(Difference(each["metric"], each["region"], a, b, ABSENT, ABSENT, "not defined"))
             continue
         digits = decimals(values)
         value, low, high = (shown(number, digits) for number in values)
         verdict = _verdict(measure(each["metric"]), *values, a, b)
+        if pair[0].marked or pair[1].marked:
+            verdict = f"{verdict.partition(':')[0]}; {MARK} not comparable"
         found.append(Difference(each["metric"], each["region"], a, b, value, f"{low} to {high}", verdict))
     return found
 
@@ -163,12 +166,19 @@ def markdown(manifest: dict) -> str:
     pairs = differences(manifest)
     if pairs:
         rows = [
-            [measure(each.metric).label, REGIONS.get(each.region, each.region), f"{each.a} − {each.b}"]
-            + [each.value, each.interval, each.verdict]
+            (
+                measure(each.metric).label,
+                REGIONS.get(each.region, each.region),
+                f"{each.a} − {each.b}",
+                each.value,
+                each.interval,
+                each.verdict,
+            )
             for each in pairs
         ]
         heads = ["metric", "region", "difference of", "mean", "95 % interval", ""]
-        parts += ["### Differences", _pipes(heads, [[_md(cell) for cell in row] for row in rows])]
+        cells = [[_md(cell) for cell in row] for row in rows]
+        parts += ["### Differences", _pipes(heads, cells, texts=(1, 2, 5))]
     reasons = left_out(manifest)
     if reasons:
         parts += ["### Left out", "\n".join(f"- {_md(name)}: {_md(reason)}" for name, reason in reasons)]
@@ -207,8 +217,9 @@ def _texts(table: ScoreTable, escape: Callable, bold: Callable) -> tuple[list[st
     return heads, rows
 
 
-def _pipes(heads: list[str], rows: list[list[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(heads) - 1)
+def _pipes(heads: list[str], rows: list[list[str]], texts: tuple[int, ...] = ()) -> str:
+    """A pipe table whose columns are numbers but for the first one and `texts`."""
+    rule = ["---" if column in (0, *texts) else "---:" for column in range(len(heads))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
 
 
