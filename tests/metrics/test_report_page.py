@@ -316,6 +316,22 @@ def test_long_clips_show_some_frames_and_say_so(tmp_path, monkeypatch):
     assert data["film"]["rate"] == pytest.approx(25 * len(numbers) / 48)
 
 
+def test_a_film_of_some_frames_shows_the_scored_frame_that_it_says(running, tmp_path, monkeypatch):
+    monkeypatch.setattr("svp_jax.metrics.report.film.TILE_FRAMES", 13 * 24)
+    made = report_factory.manifest()
+    made["reference"]["frame_rate"] = "30000/1001"
+    running.open(write_page(tmp_path, made, report_factory.pictures()))
+    running.until(f"{SHOWN} === 0")
+    numbers = running.run("data.film.numbers")
+    for position in (1, 7, len(numbers) - 1, 12):
+        running.run(f"document.getElementById('position').value = {position}")
+        running.run("document.getElementById('position').dispatchEvent(new Event('input'))")
+        running.until(f"{SHOWN} === {position}")
+        assert running.run(f"{STRIPES}('reference')") == numbers[position]
+        assert f"frame {100 + numbers[position]}," in running.run("document.getElementById('readout').textContent")
+    assert running.problems == []
+
+
 def test_choice_of_frames():
     assert choose_frames(100, 11, [5]).tolist() == list(range(100))
     chosen = choose_frames(12000, 11, [7, 7, 9001])

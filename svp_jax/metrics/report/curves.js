@@ -82,6 +82,7 @@ class Curves {
     for (const row of [...shown].reverse()) {
       svg.append(drawn("path", { d: this.path(row.values, width), class: `curve ${this.styles.get(row.name)}`, "data-row": row.name }));
     }
+    svg.classList.toggle("dense", seconds.length > 2 * width);
     this.line = drawn("line", { y1: edge.top - 6, y2: height - edge.bottom, class: "cursor", id: "cursor" });
     this.dots = shown.map((row) => [row, drawn("circle", { r: 4, class: `dot ${this.styles.get(row.name)}` })]);
     svg.append(this.line, ...this.dots.map(([, dot]) => dot));

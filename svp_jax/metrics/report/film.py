@@ -22,6 +22,7 @@ SIDE = 256  # pixels of a tile's longer side, at most
 TILE_FRAMES = 6000  # tiles times frames, at most; about 2 kB each, and a third more as text in the page
 AMPLIFICATION = 4  # of the absolute difference
 SLOWEST = Fraction(5)  # frames a second
+MAX_DENOMINATOR = 10000  # of the rate: containers count in whole ticks
 KEY_FRAME_EVERY = 12
 CRF = 23
 REFERENCE = "reference"
@@ -79,7 +80,7 @@ def make_film(pictures: dict[str, Pictures], count: int, frame_rate: Fraction, w
     names = [REFERENCE, *(name for name in pictures if name != REFERENCE)]
     places = [(name, "picture") for name in names] + [(name, "difference") for name in names[1:]]
     numbers = choose_frames(count, len(places), wanted)
-    rate = max(frame_rate * Fraction(len(numbers), count), min(SLOWEST, frame_rate))
+    rate = max(frame_rate * Fraction(len(numbers), count), min(SLOWEST, frame_rate)).limit_denominator(MAX_DENOMINATOR)
     frames = zip(*(pictures[name](numbers) for name in names), strict=True)
     first = next(frames)
     height, width = _tile_size(*first[0].shape[:2])
