@@ -7,12 +7,15 @@ class Film {
     this.settings = settings;
     const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
     this.address = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
+    // The frame that was sought last, whether no other was played since, and the next one to seek.
+    this.target = 0;
+    this.sought = true;
     this.wanted = null;
     this.shown = () => {};
     this.stopped = () => {};
     video.addEventListener("error", () => failed());
     video.addEventListener("seeked", () => this.arrived());
-    video.addEventListener("loadeddata", () => this.go(0));
+    video.addEventListener("loadeddata", () => this.go(this.target));
     video.addEventListener("ended", () => this.shown(settings.numbers.length - 1));
     for (const event of ["play", "pause", "ended"]) video.addEventListener(event, () => this.stopped());
     video.src = this.address;
@@ -22,7 +25,13 @@ class Film {
       ? (call) => video.requestVideoFrameCallback((_, picture) => call(picture.mediaTime))
       : (call) => requestAnimationFrame(() => call(video.currentTime));
     const follow = (time) => {
-      if (!video.seeking && this.wanted === null) this.shown(this.frameAt(time));
+      const frame = this.frameAt(time);
+      // After a seek the picture before it may still be reported; after a pause the last one may yet be.
+      const stale = video.seeking || this.wanted !== null || (video.paused && this.sought && frame !== this.target);
+      if (!stale) {
+        this.sought &&= video.paused;
+        this.shown(frame);
+      }
       next(follow);
     };
     next(follow);
@@ -40,6 +49,11 @@ class Film {
 
   // Seeks to frame `k`; while a seek is under way only the last wish is kept.
   go(k) {
+    this.sought = true;
+    if (this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA && !this.video.seeking) {
+      this.target = k;
+      return;
+    }
     if (this.video.seeking) {
       this.wanted = k;
       return;
