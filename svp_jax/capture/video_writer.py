@@ -33,6 +33,8 @@ class VideoWriter:
         crf: quality of libx264, 0 lossless to 51 worst.
         preset: of libx264, how long it may take.
         metadata: tags of the container, any keys.
+        key_frame_every: at most so many frames from one that can be decoded by itself to the next: few for a file
+            that is sought in. None: x264's own choice, up to 250.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class VideoWriter:
         crf: int = 18,
         preset: str = "medium",
         metadata: dict[str, str] | None = None,
+        key_frame_every: int | None = None,
     ):
         self.path, self.rate, self.size = Path(path), Fraction(frame_rate), (height, width)
         self.count = 0
@@ -61,6 +64,8 @@ class VideoWriter:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = 1 / self.rate
+        if key_frame_every is not None:
+            context.gop_size = key_frame_every
         # Players guess the colours of an untagged video by its size.
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709

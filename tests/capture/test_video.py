@@ -34,6 +34,16 @@ def samples(path, seconds: float) -> np.ndarray:
         return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
 
 
+def test_key_frames_are_no_further_apart_than_asked(tmp_path):
+    images = pictures(30)
+    for every in (1, 7):
+        write(tmp_path / "a.mp4", images, key_frame_every=every)
+        with av.open(str(tmp_path / "a.mp4")) as container:
+            keys = [frame.key_frame for frame in container.decode(video=0)]
+        assert len(keys) == 30
+        assert all(any(keys[number : number + every]) for number in range(30 - every + 1))
+
+
 @pytest.mark.parametrize("rate", ["24000/1001", "25", "30000/1001", "50"])
 def test_round_trip_keeps_frames_and_exact_rate(tmp_path, rate):
     images = pictures(12)

@@ -1,0 +1,6 @@
+"""The report to look at: one HTML page, and the same tables for Markdown and LaTeX."""
+
+from svp_jax.metrics.report.page import write_page
+from svp_jax.metrics.report.tables import latex, markdown
+
+__all__ = ["latex", "markdown", "write_page"]
