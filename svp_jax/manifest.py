@@ -93,7 +93,11 @@ def write_json(path: Path, content: dict) -> None:
     Raises:
         UserError: it cannot be written, as on a full disk; nothing new is left.
     """
-    text = json.dumps(content, indent=2) + "\n"
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_json`, of any text."""
     beside = Path(path).with_name(Path(path).name + ".tmp")
     try:
         beside.write_text(text, encoding="utf-8")

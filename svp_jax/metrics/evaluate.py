@@ -14,7 +14,7 @@ from tqdm import tqdm
 from svp_jax.capture.images import read_png, write_png
 from svp_jax.capture.sheet import contact_sheet
 from svp_jax.errors import UserError
-from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest
+from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest, write_text
 from svp_jax.metrics.comparison import Comparison, compare
 from svp_jax.metrics.control import IDENTITY_LEFT_OUT
 from svp_jax.metrics.differences import differences
@@ -25,6 +25,7 @@ from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
 from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter, too_small_for_ms_ssim
 from svp_jax.metrics.networks import open_inception, open_lpips
 from svp_jax.metrics.protocol import method_protocol, protocol_of, protocol_sha256
+from svp_jax.metrics.report import latex, markdown, write_page
 from svp_jax.metrics.score import joined, means, score
 from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
 
@@ -86,6 +87,8 @@ def evaluate(
       metrics.json       scores (means and per frame), differences, and the protocol that made them
       frames.csv         the per-frame scores as a table
       contact_sheet.png  reference, results, baselines and conditions, spread in time
+      report.html        all of it to look at: tables, curves beside a player, the protocol; needs no network
+      table.md, .tex     the scores as tables
 
     A render is scored by its frames without loss, as the baselines are; a video file as it is decoded. Several methods
     are scored on the frames that all of them show. A number that is not defined (no face in a frame) or not finite (the
@@ -107,6 +110,10 @@ def evaluate(
         manifest = _manifest(comparison, measured)
         write_png(folder / "contact_sheet.png", _sheet(comparison))
         _write_table(folder / "frames.csv", comparison, manifest["per_frame"])
+        shown = {name: comparison.rows[name] for name in comparison.methods}
+        write_page(folder, manifest, shown | {"reference": comparison.references})
+        write_text(folder / "table.md", markdown(manifest))
+        write_text(folder / "table.tex", latex(manifest))
         write_manifest(folder, "report", manifest)
     return Path(out)
 
@@ -212,15 +219,8 @@ def _manifest(comparison: Comparison, found: Measured) -> dict:
 def summary(report: Path) -> str:
     """The scores of a finished report as a table of text."""
     manifest = read_manifest(report, "report")
-    formats = {
-        "psnr": ("PSNR dB", ".2f"),
-        "ssim": ("SSIM", ".4f"),
-        "mse": ("MSE", ".6f"),
-        "lpips_alex": ("LPIPS", ".4f"),
-    }
-    formats |= {"smoothness": ("smoothness", ".5f"), "landmark_distance": ("landmarks %", ".2f"), "fid": ("FID", ".2f")}
     present = {metric for regions in manifest["scores"].values() for values in regions.values() for metric in values}
-    columns = {metric: each for metric, each in formats.items() if metric in present}
+    columns = {metric: each for metric, each in SUMMARIZED.items() if metric in present}
     width = max(16, *(len(name) + 2 for name in manifest["scores"]))
     lines = [f"{'':{width}}{'':8}{''.join(f'{label:>12}' for label, _ in columns.values())}"]
     for name, regions in manifest["scores"].items():

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from svp_jax.metrics.baselines import (
     mean_training_frame,
     nearest_training_frames,
 )
+from svp_jax.metrics.comparison import method_names
+from svp_jax.metrics.pairs import pair_frames
 from svp_jax.metrics.score import means
-from svp_jax.metrics.sources import open_source, pair_frames
+from svp_jax.metrics.sources import open_source
 from svp_jax.models.codec import round_trips
 from svp_jax.weights.folder import load_model
 
@@ -81,6 +84,12 @@ def make_render(folder, avatar, frames, held=(), shot_starts=(0,), shown=None, r
     return folder
 
 
+def rows_left_out(manifest):
+    """What there is no row or region of, as opposed to metrics."""
+    rows = {"nearest_frame", "mean_frame", "vae_round_trip", "face", "person"}
+    return rows & manifest["left_out"].keys()
+
+
 @pytest.fixture(scope="module")
 def report(capture, avatar, tmp_path_factory):
     """Of a render of the held-out part that shows the true frames, one late from position 3 on."""
@@ -100,17 +109,21 @@ def report(capture, avatar, tmp_path_factory):
 def test_report_pairs_by_the_frame_map_and_leaves_held_frames_out(report):
     manifest = read_manifest(report, "report")
     protocol = manifest["protocol"]
-    assert protocol["subject_frames"] == [0, 1, 3, 4, 5]
-    assert protocol["reference_frames"] == [24, 25, 27, 28, 29]
-    assert protocol["frames_left_out"] == {"not rendered, since the driver has no face": 1}
+    method = manifest["methods"]["result"]
+    assert manifest["frames"]["methods"]["result"] == [0, 1, 3, 4, 5]
+    assert protocol["reference_frames"] == manifest["frames"]["reference"] == [24, 25, 27, 28, 29]
+    assert manifest["frames"]["seconds"] == [0.96, 1.0, 1.08, 1.12, 1.16]
+    assert method["frames_left_out"] == {"not rendered, since the driver has no face": 1}
     assert protocol["frames_scored"] == 5 and protocol["smoothness_pairs"] == 3
     assert protocol["size"] == [64, 64] and protocol["frames_of_the_references_training_split"] == 0
-    assert "codec" in protocol["pictures"] and "numpy" in protocol["versions"]
-    assert manifest["left_out"] == {}
+    assert method["pictures"] == "without loss" and "numpy" in protocol["versions"]
+    # Those that need no weights are there, and the others have a reason.
+    assert manifest["left_out"].keys() & {"psnr", "tof", "nearest_frame", "vae_round_trip"} == set()
+    assert "161 x 161 or more" in manifest["left_out"]["ms_ssim"]
 
 
 def test_a_reference_that_did_not_drive_the_render_warns(capture, avatar, report, tmp_path):
-    assert read_manifest(report, "report")["protocol"]["pairing"] == "by the frame map of render.json"
+    assert read_manifest(report, "report")["methods"]["result"]["pairing"] == "by the frame map of render.json"
     render = make_render(tmp_path / "render", avatar, range(24, 30))
     with pytest.warns(UserWarning, match="driven by another capture than .*only if both move alike"):
         pairs = pair_frames(open_source(render), open_source(capture))
@@ -121,11 +134,12 @@ def test_report_scores_every_candidate_in_both_regions(report):
     manifest = read_manifest(report, "report")
     assert list(manifest["scores"]) == ["result", "nearest_frame", "mean_frame", "vae_round_trip"]
     for name, regions in manifest["scores"].items():
-        for region in ("full", "face"):
+        for region in ("full", "face", "person"):
             assert all(value is not None for value in regions[region].values()), (name, region)
             assert regions[region]["psnr_infinite"] == 0
             per_frame = manifest["per_frame"][name][region]
             assert [value is None for value in per_frame["smoothness"]] == [True, False, True, False, False]
+            assert {"psnr", "ssim", "mse", "l1", "smoothness", "flicker", "tof", "warping_error"} <= per_frame.keys()
             for metric, values in per_frame.items():
                 known = [value for value in values if value is not None]
                 assert regions[region][metric] == pytest.approx(np.mean(known)), (name, region, metric)
@@ -216,7 +230,7 @@ def test_summary_has_a_line_for_each_score(report):
     text = summary(report)
     scores = read_manifest(report, "report")["scores"]
     lines = text.splitlines()
-    assert len(lines) == 1 + 2 * len(scores) + 1
+    assert [line.split()[0] for line in lines[1 : 1 + 3 * len(scores)]] == [name for name in scores for _ in range(3)]
     assert f"{scores['result']['face']['psnr']:.2f}" in lines[2]
     assert "5 frames of 64 x 64 pixels" in lines[-1]
 
@@ -227,7 +241,9 @@ def test_a_capture_against_itself_is_perfect_and_its_infinite_psnr_is_null(captu
     assert "Infinity" not in text and "NaN" not in text
     manifest = json.loads(text)
     result = manifest["scores"]["result"]["full"]
-    assert result == {"psnr": None, "ssim": 1, "mse": 0, "smoothness": 0, "psnr_infinite": FRAMES - 1}
+    exact = {"psnr": None, "ssim": 1, "mse": 0, "l1": 0, "smoothness": 0, "tof": 0, "psnr_infinite": FRAMES - 1}
+    assert {name: result[name] for name in exact} == exact
+    assert result["flicker"] == result["flicker_reference"] > 0
     assert manifest["protocol"]["frames_scored"] == FRAMES - 1
     assert manifest["protocol"]["frames_of_the_references_training_split"] == 24
     assert "no render" in manifest["left_out"]["vae_round_trip"]
@@ -239,7 +255,7 @@ def test_videos_are_scored_without_what_needs_a_capture(tmp_path):
     other = write_video(tmp_path / "b.mp4", range(1, 13))
     manifest = read_manifest(evaluate(video, other, tmp_path / "report"), "report")
     assert list(manifest["scores"]) == ["result"] and list(manifest["scores"]["result"]) == ["full"]
-    assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame", "vae_round_trip", "face"}
+    assert rows_left_out(manifest) == {"nearest_frame", "mean_frame", "vae_round_trip", "face", "person"}
     assert manifest["protocol"]["smoothness_pairs"] == 11
 
 
@@ -289,7 +305,7 @@ def test_an_avatar_that_is_gone_is_a_reason_not_an_error(capture, tmp_path):
     render = make_render(tmp_path / "render", tmp_path / "gone", range(24, 30), driver=sha256_of(capture))
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
     assert list(manifest["scores"]) == ["result"]
-    assert all("gone: no such folder" in reason for reason in manifest["left_out"].values())
+    assert all("gone: no such folder" in manifest["left_out"][name] for name in rows_left_out(manifest))
 
 
 def changed_copy(folder, kind, target, **changes):
@@ -307,8 +323,9 @@ def test_what_was_made_again_since_is_a_reason_not_a_baseline(capture, avatar, t
     shutil.rmtree(other)
     (tmp_path / "again").rename(other)
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
-    assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame", "vae_round_trip"}
-    assert all("is not the one that was rendered any more" in reason for reason in manifest["left_out"].values())
+    assert rows_left_out(manifest) == {"nearest_frame", "mean_frame", "vae_round_trip"}
+    reasons = [manifest["left_out"][name] for name in rows_left_out(manifest)]
+    assert all("is not the one that was rendered any more" in reason for reason in reasons)
 
 
 def test_a_training_capture_that_was_made_again_is_no_baseline(capture, avatar, tmp_path):
@@ -316,7 +333,7 @@ def test_a_training_capture_that_was_made_again_is_no_baseline(capture, avatar, 
     other = changed_copy(avatar, "avatar", tmp_path / "avatar", captures=[training])
     render = make_render(tmp_path / "render", other, range(24, 30), driver=sha256_of(capture))
     manifest = read_manifest(evaluate(render, capture, tmp_path / "report"), "report")
-    assert set(manifest["left_out"]) == {"nearest_frame", "mean_frame"}
+    assert rows_left_out(manifest) == {"nearest_frame", "mean_frame"}
     assert "training is not the one that the avatar was trained on" in manifest["left_out"]["mean_frame"]
 
 
@@ -340,15 +357,13 @@ def test_a_render_as_reference_is_paired_by_the_drivers_frames(capture, avatar, 
     part = make_render(tmp_path / "part", avatar, range(24, 30), shot_starts=(0, 2), driver=driver)
     manifest = read_manifest(evaluate(part, whole, tmp_path / "report"), "report")
     protocol = manifest["protocol"]
-    assert protocol["reference_frames"] == [4, 5, 7, 8, 9] and protocol["subject_frames"] == [0, 1, 3, 4, 5]
-    assert protocol["frames_left_out"] == {"not rendered, since the driver has no face": 1}
+    assert protocol["reference_frames"] == [4, 5, 7, 8, 9]
+    assert manifest["frames"]["methods"]["result"] == [0, 1, 3, 4, 5]
+    assert manifest["methods"]["result"]["frames_left_out"] == {"not rendered, since the driver has no face": 1}
     # The same pictures, coded without loss.
     assert manifest["scores"]["result"]["full"]["psnr_infinite"] == 5
-    assert manifest["reference"]["kind"] == "render" and set(manifest["left_out"]) == {
-        "nearest_frame",
-        "mean_frame",
-        "face",
-    }
+    assert manifest["reference"]["kind"] == "render"
+    assert rows_left_out(manifest) == {"nearest_frame", "mean_frame", "face", "person"}
     # The other way round, frames of the subject are missing in the reference.
     pairs = pair_frames(open_source(whole), open_source(part))
     assert pairs.subject.tolist() == [4, 5, 7, 8, 9] and pairs.reference.tolist() == [0, 1, 3, 4, 5]
@@ -368,7 +383,8 @@ def test_renders_of_two_drivers_are_not_paired_by_frame_numbers(avatar, tmp_path
 def test_videos_are_recorded_with_their_hash(tmp_path):
     video = write_video(tmp_path / "a.mp4", range(3))
     manifest = read_manifest(evaluate(video, video, tmp_path / "report"), "report")
-    assert manifest["subject"]["video_sha256"] == sha256_file(video)
+    assert manifest["methods"]["result"]["source"]["video_sha256"] == sha256_file(video)
+    assert manifest["protocol"]["reference"] == sha256_file(video)
 
 
 def test_means_leave_out_what_is_not_finite_and_count_equal_pictures():
@@ -428,4 +444,116 @@ def test_force_replaces_a_report(capture, tmp_path):
     (out / "note.txt").write_text("mine")
     write_manifest(out, "report", {})  # one of before
     evaluate(capture, capture, out, force=True)
-    assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "frames.csv", "metrics.json"]
+    files = ["contact_sheet.png", "frames.csv", "metrics.json", "report.html", "table.md", "table.tex"]
+    assert sorted(path.name for path in out.iterdir()) == files
+
+
+class TestSeveralMethods:
+    @pytest.fixture(scope="class")
+    def compared(self, capture, avatar, tmp_path_factory):
+        """A render of four frames of the held-out part, one of all six, and a video of it."""
+        folder = tmp_path_factory.mktemp("several")
+        driver = sha256_of(capture)
+        exact = make_render(folder / "exact", avatar, range(24, 28), driver=driver)
+        late = make_render(folder / "late", avatar, range(24, 30), shown=range(23, 29), driver=driver)
+        video = write_video(folder / "video.mp4", range(24, 30))
+        return evaluate([exact, late, video], capture, folder / "report")
+
+    def test_all_are_scored_on_the_frames_that_all_show(self, compared):
+        manifest = read_manifest(compared, "report")
+        assert list(manifest["methods"]) == ["exact", "late", "video"]
+        assert manifest["frames"]["reference"] == [24, 25, 27]
+        assert manifest["frames"]["methods"] == {"exact": [0, 1, 3], "late": [0, 1, 3], "video": [0, 1, 3]}
+        assert manifest["frames"]["follows"] == [False, True, False]
+        left_out = {name: method["frames_left_out"] for name, method in manifest["methods"].items()}
+        assert left_out["late"] == {"no face in the capture capture": 1, "not shown by every method": 2}
+        assert left_out["exact"] == {"no face in the capture capture": 1}
+        scores = manifest["scores"]
+        assert scores["exact"]["full"]["psnr"] > scores["video"]["full"]["psnr"] > scores["late"]["full"]["psnr"]
+
+    def test_equal_protocols_have_equal_hashes(self, compared):
+        """The video was decoded from a lossy file."""
+        manifest = read_manifest(compared, "report")
+        hashes = [method["protocol_sha256"] for method in manifest["methods"].values()]
+        assert hashes[0] == hashes[1] == manifest["protocol_sha256"] != hashes[2]
+        assert "not comparable with it: video" in summary(compared)
+        text = (compared / "table.md").read_text()
+        assert "video †" in text and "exact †" not in text
+
+    def test_differences_are_of_each_two(self, compared):
+        found = read_manifest(compared, "report")["differences"]
+        (one,) = [
+            each
+            for each in found
+            if (each["metric"], each["region"], each["a"], each["b"]) == ("mse", "full", "exact", "late")
+        ]
+        per_frame = read_manifest(compared, "report")["per_frame"]
+        apart = np.subtract(per_frame["exact"]["full"]["mse"], per_frame["late"]["full"]["mse"])
+        assert one["difference"] == pytest.approx(apart.mean()) and one["low"] <= one["difference"] <= one["high"] < 0
+        assert {(each["a"], each["b"]) for each in found} == {("exact", "late"), ("exact", "video"), ("late", "video")}
+
+    def test_names(self):
+        assert method_names([Path("a/render")]) == ["result"]
+        assert method_names([Path("a/render"), Path("b.mp4")]) == ["render", "b"]
+        assert method_names([Path("a/render"), Path("b/render")]) == ["a/render", "b/render"]
+        with pytest.raises(UserError, match="a/render is given twice"):
+            method_names([Path("a/render"), Path("a/render")])
+
+    def test_methods_without_a_common_frame(self, capture, avatar, tmp_path):
+        driver = sha256_of(capture)
+        renders = [
+            make_render(tmp_path / name, avatar, frames, driver=driver)
+            for name, frames in (("first", range(24, 26)), ("second", range(27, 30)))
+        ]
+        with pytest.raises(UserError, match="first and second show no frame of the reference together; score them one"):
+            evaluate(renders, capture, tmp_path / "report")
+
+
+def test_what_is_not_asked_for_is_left_out(capture, tmp_path):
+    manifest = read_manifest(evaluate(capture, capture, tmp_path / "report", metrics=("motion",)), "report")
+    assert manifest["scores"]["result"]["full"].keys() == {"tof", "warping_error"}
+    assert manifest["left_out"]["psnr"] == manifest["left_out"]["lpips_alex"] == "not among --metrics"
+
+
+def test_weights_that_are_not_there_are_a_reason_with_the_command(capture, tmp_path, monkeypatch):
+    monkeypatch.setenv("SVP_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    manifest = read_manifest(evaluate(capture, capture, tmp_path / "report"), "report")
+    for name in ("lpips_alex", "lpips_vgg", "tlpips_alex", "fid", "kid", "landmark_distance", "parsing_agreement"):
+        assert "svp assets --fetch" in manifest["left_out"][name], name
+        assert all(name not in values for regions in manifest["scores"].values() for values in regions.values())
+    assert "licence" in manifest["left_out"]["identity"]
+
+
+def test_one_frame(tmp_path):
+    video = write_video(tmp_path / "a.mp4", range(1))
+    manifest = read_manifest(evaluate(video, video, tmp_path / "report"), "report")
+    result = manifest["scores"]["result"]["full"]
+    assert result["mse"] == 0 and result["smoothness"] is None and result["psnr_infinite"] == 1
+
+
+def test_black_videos(tmp_path):
+    path = tmp_path / "black.mp4"
+    with VideoWriter(path, RATE, 64, 64, crf=0) as video:
+        for _ in range(3):
+            video.write(np.zeros((64, 64, 3), np.uint8))
+    result = read_manifest(evaluate(path, path, tmp_path / "report"), "report")["scores"]["result"]["full"]
+    assert result["ssim"] == 1 and result["psnr"] is None and result["psnr_infinite"] == 3 and result["tof"] == 0
+
+
+def test_a_mask_that_is_empty_on_some_frames(tmp_path):
+    folder = make_capture(tmp_path / "capture", 6)
+    write_png(folder / "parsing" / "000002.png", np.zeros((64, 64, 3), np.uint8))
+    manifest = read_manifest(evaluate(folder, folder, tmp_path / "report"), "report")
+    ssim = manifest["per_frame"]["result"]["face"]["ssim"]
+    assert [value is None for value in ssim] == [False, False, True, False, False, False]
+    assert manifest["scores"]["result"]["face"]["ssim"] == 1
+
+
+def test_a_video_that_breaks_off(tmp_path):
+    path = write_video(tmp_path / "a.mp4", range(12))
+    data = path.read_bytes()
+    (tmp_path / "broken.mp4").write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.raises(UserError, match=r"broken\.mp4"):
+        evaluate(tmp_path / "broken.mp4", path, tmp_path / "report")
+    assert not (tmp_path / "report").exists() and not (tmp_path / "report.partial").exists()
