@@ -107,7 +107,9 @@ def evaluate(
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO [VIDEO ...]")],
     out: Path,
     reference: Path | None = None,
-    metrics: tuple[Literal["pictures", "motion", "lpips_alex", "lpips_vgg", "distribution", "tracking"], ...] = (),
+    metrics: tuple[
+        Literal["pictures", "scales", "motion", "lpips_alex", "lpips_vgg", "distribution", "tracking"], ...
+    ] = (),
     force: bool = False,
 ) -> None:
     """Scores renders, captures or video files against a reference, beside two baselines and the ceiling.
@@ -116,8 +118,8 @@ def evaluate(
         videos: what is scored, each a render, a capture or a video file; without --reference the last one is the truth.
         out: folder of the report.
         reference: the truth: a capture, a render or a video file. Baselines need a capture.
-        metrics: what is measured; everything whose weights are there if not given. pictures are PSNR, SSIM, MS-SSIM,
-            MSE, L1, smoothness and flicker; motion is optical flow; distribution is FID and KID; tracking is landmarks,
+        metrics: what is measured; everything whose weights are there if not given. pictures are PSNR, SSIM,
+            MSE, L1, smoothness and flicker; scales are MS-SSIM; motion is optical flow; distribution is FID and KID; tracking is landmarks,
             expression, pose and parsing.
         force: replace a finished report.
     """

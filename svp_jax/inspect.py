@@ -185,7 +185,7 @@ def _damage(files: dict[str, str], found: dict[str, str]) -> dict[str, str]:
 
 
 def _check_report(path: Path, manifest: dict) -> list[str]:
-    return _missing(path, ["contact_sheet.png", "frames.csv"])
+    return _missing(path, ["contact_sheet.png", "frames.csv", "report.html", "table.md", "table.tex"])
 
 
 def _check_demo(path: Path, manifest: dict) -> list[str]:

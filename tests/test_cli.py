@@ -80,7 +80,7 @@ def test_help_of_all(svp):
         ("prepare", ["VIDEO", "--size", "(default: 512)", "(default: 0.2)", "the video's own"]),
         ("train", ["CAPTURE", "--base STR", "(default: both)", "--save-every", "default: the config's"]),
         ("render", ["AVATAR DRIVER", "--steps", "--quality where not given", "--strength", "(default: 1.0)", "--tau"]),
-        ("evaluate", ["SUBJECT REFERENCE", "(default: False)"]),
+        ("evaluate", ["VIDEO [VIDEO ...]", "--reference", "lpips_alex", "(default: False)"]),
         (
             "convert",
             ["SOURCE TARGET", "--transfer OLD_BASE NEW_BASE", "default: the source's", "--ema"],

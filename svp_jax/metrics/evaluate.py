@@ -22,7 +22,8 @@ from svp_jax.metrics.meters.distribution import DISTRIBUTION, DistributionMeter
 from svp_jax.metrics.meters.meter import Meter, Regions
 from svp_jax.metrics.meters.motion import MOTION, MotionMeter
 from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
-from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter, too_small_for_ms_ssim
+from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter
+from svp_jax.metrics.meters.scales import SCALES, ScalesMeter
 from svp_jax.metrics.networks import open_inception, open_lpips
 from svp_jax.metrics.protocol import method_protocol, protocol_of, protocol_sha256
 from svp_jax.metrics.report import latex, markdown, write_page
@@ -32,7 +33,8 @@ from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tr
 SHEET_COLUMNS = 8
 # What can be asked for, and the metrics of each.
 GROUPS = {
-    "pictures": (*PICTURES, "ms_ssim"),
+    "pictures": PICTURES,
+    "scales": SCALES,
     "motion": MOTION,
     "lpips_alex": perceptual("alex"),
     "lpips_vgg": perceptual("vgg"),
@@ -127,7 +129,8 @@ def _measure(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
     features = folder / "features"
     features.mkdir()
     openers: dict[str, Callable[[], Meter]] = {
-        "pictures": lambda: PictureMeter(count, rows, comparison.regions, *size),
+        "pictures": lambda: PictureMeter(count, rows, comparison.regions),
+        "scales": lambda: ScalesMeter(count, rows, *size),
         "motion": lambda: MotionMeter(count, rows, comparison.regions),
         "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
         "lpips_vgg": lambda: PerceptualMeter(count, rows, *size, open_lpips("vgg")),
@@ -139,8 +142,6 @@ def _measure(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
             if wanted:
                 meters.append(open_meter())
                 found.networks |= meters[-1].networks
-    if "pictures" in metrics and (reason := too_small_for_ms_ssim(*size)):
-        found.left_out["ms_ssim"] = reason
     numbers = np.arange(count)
     shown = [pictures(numbers) for pictures in comparison.rows.values()]
     references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")

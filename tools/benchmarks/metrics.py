@@ -9,21 +9,23 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from svp_jax.metrics.flow import motion_between, optical_flow
-from svp_jax.metrics.image import MARGIN, decibels, l1, masked_mean, ms_ssim, squared_error_map, ssim, ssim_map
-from svp_jax.metrics.temporal import flicker, motion_error_map, tof, warping_error
+from svp_jax.metrics.image import l1, ms_ssim, ssim
+from svp_jax.metrics.meters.pictures import PictureMeter
+from svp_jax.metrics.score import score
+from svp_jax.metrics.temporal import flicker, tof, warping_error
 
 FRAMES = 48
 
 
 def benchmark_metrics(repeats: int) -> None:
     """Frames a second at 256 x 256 and 512 x 512, the fastest of `repeats` runs over 48 frames in memory."""
-    print(f"{'':42}{'256 x 256':>14}{'512 x 512':>14}")
+    print(f"{'':46}{'256 x 256':>14}{'512 x 512':>14}")
     columns = [_rates(size, repeats) for size in (256, 512)]
     for name in columns[0]:
-        print(f"{name:42}{columns[0][name]:>12.1f}/s{columns[1][name]:>12.1f}/s", flush=True)
+        print(f"{name:46}{columns[0][name]:>12.1f}/s{columns[1][name]:>12.1f}/s", flush=True)
     ours, theirs = "SSIM", "SSIM by scikit-image"
     ratios = [f"{column[ours] / column[theirs]:>13.1f}x" for column in columns]
-    print(f"{'SSIM, times as fast as scikit-image':42}{''.join(ratios)}")
+    print(f"{'SSIM, times as fast as scikit-image':46}{''.join(ratios)}")
 
 
 def _rates(size: int, repeats: int) -> dict[str, float]:
@@ -42,7 +44,7 @@ def _rates(size: int, repeats: int) -> dict[str, float]:
 
     # What takes long is measured over fewer frames.
     measured = {
-        "PSNR, SSIM, smoothness of frame and face": (lambda: _three(images, references, mask), FRAMES),
+        "svp evaluate --metrics pictures, two regions": (lambda: _scored(images, references, mask), FRAMES),
         "SSIM": (of_frames(ssim), FRAMES),
         "SSIM by scikit-image": (of_frames(lambda *pair: structural_similarity(*pair, channel_axis=-1)), FRAMES),
         "L1": (of_frames(l1), FRAMES),
@@ -55,20 +57,11 @@ def _rates(size: int, repeats: int) -> dict[str, float]:
     return {name: count / _fastest(run, repeats) for name, (run, count) in measured.items()}
 
 
-def _three(images: list[np.ndarray], references: list[np.ndarray], mask: np.ndarray) -> None:
-    """PSNR, SSIM and smoothness as a scorer takes them: one map for all regions, two frames held at a time."""
-    before = None
-    inner = mask[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    for pair in zip(images, references, strict=True):
-        errors, similarity = squared_error_map(*pair), ssim_map(*pair)
-        for region, inside in ((None, None), (mask, inner)):
-            decibels(masked_mean(errors, region))
-            masked_mean(similarity, inside)
-        if before is not None:
-            changes = motion_error_map(before[0], pair[0], before[1], pair[1])
-            for region in (None, mask):
-                masked_mean(changes, region)
-        before = pair
+def _scored(images: list[np.ndarray], references: list[np.ndarray], mask: np.ndarray) -> None:
+    """PSNR, SSIM, MSE, L1, smoothness and flicker of the frame and the face."""
+    masks = [{"full": None, "face": mask}] * len(images)
+    meter = PictureMeter(len(images), 1, ["full", "face"])
+    score([images], references, masks, [number > 0 for number in range(len(images))], [meter])
 
 
 def _video(size: int, seed: int, noise: int) -> Iterator[np.ndarray]:

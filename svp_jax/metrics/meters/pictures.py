@@ -1,45 +1,22 @@
 """How close each picture is to the reference's, and how it changes: all that needs no network and no flow."""
 
-import numpy as np
-
-from svp_jax.metrics.image import (
-    MARGIN,
-    MS_SSIM_SIDE,
-    absolute_error_map,
-    decibels,
-    masked_mean,
-    ms_ssim,
-    squared_error_map,
-    ssim_map,
-)
+from svp_jax.metrics.image import MARGIN, absolute_error_map, decibels, masked_mean, squared_error_map, ssim_map
 from svp_jax.metrics.meters.meter import Moment, Regions, Values, either
 from svp_jax.metrics.temporal import motion_error_map
 
 PICTURES = ("psnr", "ssim", "mse", "l1", "smoothness", "flicker", "flicker_reference")
 
 
-def too_small_for_ms_ssim(height: int, width: int) -> str | None:
-    """The reason why pictures of this size have no MS-SSIM, if they have none."""
-    if min(height, width) >= MS_SSIM_SIDE:
-        return None
-    return f"the pictures are {width} x {height}, its five scales need {MS_SSIM_SIDE} x {MS_SSIM_SIDE} or more"
-
-
 class PictureMeter:
-    """PSNR, SSIM, MSE, L1, smoothness and flicker of each region, MS-SSIM of the whole picture.
+    """PSNR, SSIM, MSE, L1, smoothness and flicker of each region.
 
     Args:
         count: frames. rows: of pictures. regions: that the moments' masks have.
-        height, width: of the pictures.
     """
 
-    def __init__(self, count: int, rows: int, regions: list[str], height: int, width: int):
+    def __init__(self, count: int, rows: int, regions: list[str]):
         self.networks: dict[str, dict[str, str]] = {}
         self.values = Values(count, rows, regions, PICTURES)
-        self.with_scales = too_small_for_ms_ssim(height, width) is None
-        if self.with_scales:
-            for row in self.values.rows:
-                row["full"]["ms_ssim"] = np.full(count, np.nan)
 
     def measure(self, now: Moment, before: Moment | None) -> None:
         """As of `Meter`."""
@@ -59,8 +36,6 @@ class PictureMeter:
                     l1=masked_mean(absolute, mask),
                     ssim=masked_mean(similarity, inner),
                 )
-            if self.with_scales:
-                self.values.put(row, "full", now.number, ms_ssim=ms_ssim(image, now.reference))
             if before is None:
                 continue
             change = absolute_error_map(image, before.images[row])
