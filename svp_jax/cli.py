@@ -103,6 +103,10 @@ def train(
         print(f"wrote the avatar {out}")
 
 
+# Those of `metrics.evaluate`, which takes a second to import.
+_MetricGroup = Literal["pictures", "scales", "motion", "lpips_alex", "lpips_vgg", "distribution", "tracking"]
+
+
 def evaluate(
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO [VIDEO ...]")],
     out: Path,
@@ -118,9 +122,9 @@ def evaluate(
         videos: what is scored, each a render, a capture or a video file; without --reference the last one is the truth.
         out: folder of the report.
         reference: the truth: a capture, a render or a video file. Baselines need a capture.
-        metrics: what is measured; everything whose weights are there if not given. pictures are PSNR, SSIM,
-            MSE, L1, smoothness and flicker; scales are MS-SSIM; motion is optical flow; distribution is FID and KID; tracking is landmarks,
-            expression, pose and parsing.
+        metrics: what is measured; everything whose weights are there if not given. pictures are PSNR, SSIM, MSE, L1,
+            smoothness and flicker; scales are MS-SSIM; motion is optical flow; distribution is FID and KID; tracking is
+            landmarks, expression, pose and parsing.
         force: replace a finished report.
     """
     from svp_jax.metrics.evaluate import GROUPS, summary
