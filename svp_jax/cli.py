@@ -111,9 +111,7 @@ def evaluate(
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO [VIDEO ...]")],
     out: Path,
     reference: Path | None = None,
-    metrics: tuple[
-        Literal["pictures", "scales", "motion", "lpips_alex", "lpips_vgg", "distribution", "tracking"], ...
-    ] = (),
+    metrics: tuple[_MetricGroup, ...] = (),
     force: bool = False,
 ) -> None:
     """Scores renders, captures or video files against a reference, beside two baselines and the ceiling.
