@@ -44,16 +44,17 @@ MEASURES = {
     "fid": Measure("FID"),
     "kid": Measure("KID"),
     "smoothness": Measure("smoothness"),
-    "tof": Measure("tOF"),
+    "tof": Measure("tOF", unit="px"),
     "tlpips_alex": Measure("tLPIPS (alex)"),
     "warping_error": Measure("warping error"),
-    # Pictures that never change do not flicker at all: less is not better.
+    # Pictures that never change neither flicker nor jitter: less is not better.
     "flicker": Measure("flicker", "reference"),
     "flicker_reference": Measure("reference's flicker", "none"),
-    "landmark_jitter": Measure("landmark jitter"),
-    "landmark_distance": Measure("landmark distance"),
+    "landmark_jitter": Measure("landmark jitter", "reference"),
+    "landmark_jitter_reference": Measure("reference's landmark jitter", "none"),
+    "landmark_distance": Measure("landmark distance", unit="% of the eyes' distance"),
     "expression_distance": Measure("expression distance"),
-    "pose_distance": Measure("pose distance"),
+    "pose_distance": Measure("pose distance", unit="°"),
     "parsing_agreement": Measure("parsing agreement", "higher"),
     "identity": Measure("identity"),
 }
