@@ -50,8 +50,8 @@ MEASURES = {
     # Pictures that never change neither flicker nor jitter: less is not better.
     "flicker": Measure("flicker", "reference"),
     "flicker_reference": Measure("reference's flicker", "none"),
-    "landmark_jitter": Measure("landmark jitter", "reference"),
-    "landmark_jitter_reference": Measure("reference's landmark jitter", "none"),
+    "landmark_jitter": Measure("landmark jitter", "reference", "px"),
+    "landmark_jitter_reference": Measure("reference's landmark jitter", "none", "px"),
     "landmark_distance": Measure("landmark distance", unit="% of the eyes' distance"),
     "expression_distance": Measure("expression distance"),
     "pose_distance": Measure("pose distance", unit="°"),
