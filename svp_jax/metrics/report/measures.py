@@ -44,19 +44,18 @@ MEASURES = {
     "fid": Measure("FID"),
     "kid": Measure("KID"),
     "smoothness": Measure("smoothness"),
-    "tof": Measure("tOF", "lower", "px"),
+    "tof": Measure("tOF", unit="px"),
     "tlpips_alex": Measure("tLPIPS (alex)"),
     "tlpips_vgg": Measure("tLPIPS (vgg)"),
     "warping_error": Measure("warping error"),
-    # Pictures that never change do not flicker at all: less is not better.
+    # Pictures that never change neither flicker nor jitter: less is not better.
     "flicker": Measure("flicker", "reference"),
     "flicker_reference": Measure("reference's flicker", "none"),
-    # Nor is a face that never moves.
     "landmark_jitter": Measure("landmark jitter", "reference", "px"),
     "landmark_jitter_reference": Measure("reference's landmark jitter", "none", "px"),
-    "landmark_distance": Measure("landmark distance", "lower", "%"),
+    "landmark_distance": Measure("landmark distance", unit="% of the eyes' distance"),
     "expression_distance": Measure("expression distance"),
-    "pose_distance": Measure("pose distance", "lower", "°"),
+    "pose_distance": Measure("pose distance", unit="°"),
     "parsing_agreement": Measure("parsing agreement", "higher"),
     "identity": Measure("identity"),
 }

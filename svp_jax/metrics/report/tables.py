@@ -36,6 +36,7 @@ LATEX_SPECIAL = {
     "−": "$-$",
     "–": "--",
     "±": r"$\pm$",
+    "°": r"$^\circ$",
     "∞": r"$\infty$",
     "†": r"$^\dagger$",
     "↑": r"$\uparrow$",
