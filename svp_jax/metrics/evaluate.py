@@ -25,7 +25,7 @@ from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
 from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter
 from svp_jax.metrics.meters.scales import SCALES, ScalesMeter
 from svp_jax.metrics.networks import open_inception, open_lpips
-from svp_jax.metrics.protocol import method_protocol, protocol_of, protocol_sha256
+from svp_jax.metrics.protocol import kind_of_pictures, protocol_of, protocol_sha256
 from svp_jax.metrics.report import latex, markdown, write_page
 from svp_jax.metrics.score import joined, means, score
 from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
@@ -191,12 +191,13 @@ def _manifest(comparison: Comparison, found: Measured) -> dict:
     protocol = protocol_of(comparison, measured, found.networks)
     methods = {}
     for name, source in comparison.methods.items():
-        own = method_protocol(comparison, name)
+        pictures = kind_of_pictures(source)
         methods[name] = {
             "source": source.describe(),
-            **own,
+            "pictures": pictures,
+            "pairing": comparison.pairs[name].rule,
             "frames_left_out": comparison.pairs[name].left_out,
-            "protocol_sha256": protocol_sha256(protocol, own),
+            "protocol_sha256": protocol_sha256(protocol, pictures),
         }
     reference, rate = comparison.reference, float(comparison.reference.frame_rate)
     return {

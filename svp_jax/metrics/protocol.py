@@ -10,6 +10,7 @@ from svp_jax.face.labels import FACE_LABELS
 from svp_jax.metrics.baselines import SIGNATURE_SIDE
 from svp_jax.metrics.comparison import Comparison
 from svp_jax.metrics.differences import LEVEL, RESAMPLES
+from svp_jax.metrics.sources import Source
 
 DEFINITIONS = {
     "psnr": "of the mean squared error, peak 1; means leave out equal pictures, which psnr_infinite counts",
@@ -75,13 +76,16 @@ def protocol_of(comparison: Comparison, metrics: set[str], networks: dict[str, d
     }
 
 
-def method_protocol(comparison: Comparison, name: str) -> dict[str, str]:
-    """What may differ between methods."""
-    kinds = {"video": "as decoded from a video file", "render": "without loss", "capture": "without loss"}
-    return {"pictures": kinds[comparison.methods[name].kind], "pairing": comparison.pairs[name].rule}
+def kind_of_pictures(source: Source) -> str:
+    """Whether they went through a codec; the one thing that may differ between methods."""
+    return "as decoded from a video file" if source.kind == "video" else "without loss"
 
 
-def protocol_sha256(protocol: dict, method: dict[str, str]) -> str:
-    """Of all that decides on a method's numbers, but for its pictures."""
-    text = json.dumps(protocol | method, sort_keys=True, separators=(",", ":"))
+def protocol_sha256(protocol: dict, pictures: str) -> str:
+    """Of all that decides on a method's numbers, but for what its pictures show.
+
+    Args:
+        pictures: as of `kind_of_pictures`.
+    """
+    text = json.dumps(protocol | {"pictures": pictures}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -225,6 +225,14 @@ def test_the_body_never_scrolls_sideways(browser, width):
                        ".map(e => e.getBoundingClientRect().right))") <= width  # fmt: skip
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_rows_stay_words_beside_many_metrics(browser, width):
+    browser.resize(width, 844, phone=width < 500)
+    browser.until(f"innerWidth === {width}")
+    widths = browser.run("[...document.querySelectorAll('.scores tbody th')].map(e => e.offsetWidth).filter(w => w)")
+    assert widths and min(widths) >= 120
+
+
 def contrast(first: list[int], second: list[int]) -> float:
     """The contrast of two colours as WCAG 2 defines it, 1 to 21."""
     shares = (np.array([first, second]) / 255).astype(float)

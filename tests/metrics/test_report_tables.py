@@ -129,3 +129,10 @@ def test_directions():
     assert badness("flicker", 3.0, None) is None
     assert badness("flicker", 3.0, 2.5) == 0.5
     assert badness("of_somebody_else", 1.0, None) is None
+
+
+def test_equal_pictures_are_the_best():
+    scores = {"a": {"full": {"psnr": None, "psnr_infinite": 3}}, "b": {"full": {"psnr": 30.0, "psnr_infinite": 0}}}
+    methods = {name: {"protocol_sha256": "0"} for name in scores}
+    (table,) = score_tables({"methods": methods, "scores": scores})
+    assert [row[0].best for row in table.cells] == [True, False] and table.cells[0][0].text == "∞"

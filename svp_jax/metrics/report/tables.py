@@ -1,5 +1,6 @@
 """A report's scores and differences as tables: for Markdown, for LaTeX, and as plain cells for the page."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,7 +99,12 @@ def _column(metric: str, rows: list[Row], values: list[dict]) -> list[Cell]:
     digits = decimals(finite)
     ranks = {}
     for number, (row, each) in enumerate(zip(rows, values, strict=True)):
-        if row.kind == "method" and not row.marked and each.get(metric) is not None:
+        if row.kind != "method" or row.marked:
+            continue
+        if each.get(metric) is None and each.get(f"{metric}_infinite"):
+            # Equal pictures: none can be better.
+            ranks[number] = -math.inf
+        elif each.get(metric) is not None:
             rank = badness(metric, each[metric], each.get(f"{metric}_reference"))
             if rank is not None:
                 ranks[number] = rank
