@@ -11,7 +11,7 @@ from pathlib import Path
 from svp_jax.ablation.options import AblationOptions
 from svp_jax.ablation.pictures import write_front, write_heat_map
 from svp_jax.ablation.plan import Ablation, Group, open_ablation, run_of
-from svp_jax.ablation.report import judged, protocol, write_best
+from svp_jax.ablation.report import judged, nested, protocol, write_best
 from svp_jax.ablation.scores import score_render
 from svp_jax.errors import UserError
 from svp_jax.manifest import (
@@ -45,7 +45,8 @@ def ablate(avatar_folder: Path, capture_folder: Path, out: Path, options: Ablati
       renders/           all renders, with `options.keep_renders`
 
     In metrics.json, "ablation" holds `axes` (name -> values), `points` (each with all `settings`, the mean `scores`,
-    `on_front` and `best`), `front` (the two metrics of the front) and `left_out` (metric -> reason).
+    `on_front` and `best`), `metrics` (the same scores by name, nested as the axes), `front` (the two metrics of the
+    front) and `left_out` (metric -> reason).
 
     A temporal weight or a number of steps holds for both stages, as in `svp render`, so Stage I's maps are made for
     each; where points differ in strength alone, or in a tau that comes to the same step, they are made once.
@@ -78,7 +79,13 @@ def _make(ablation: Ablation, avatar_folder: Path, out: Path, options: AblationO
             write_heat_map(folder / f"heatmap_{metric}.png", axes, points, metric)
         write_front(folder / "front.png", axes, points, front)
         body = {
-            "ablation": {"axes": axes, "points": points, "front": front, "left_out": ablation.left_out},
+            "ablation": {
+                "axes": axes,
+                "points": points,
+                "metrics": nested(axes, points),
+                "front": front,
+                "left_out": ablation.left_out,
+            },
             "avatar": str(avatar_folder.resolve()),
             "reference": ablation.reference.describe(),
             "protocol": protocol(ablation, front),

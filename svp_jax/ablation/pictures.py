@@ -56,7 +56,10 @@ def write_heat_map(path: Path, axes: dict[str, list[float]], points: list[dict],
         plot.tick_params(length=0, labelsize=8)
         plot.spines[:].set_visible(False)
     better = "higher" if metric in HIGHER_IS_BETTER else "lower"
-    figure.suptitle(f"{metric}: darker is higher, {better} is better\nframed: on the front; red: best", fontsize=9)
+    title = (
+        f"{metric}: darker is higher, {better} is better; framed: on the front, red: best\n{_others(points, varied)}"
+    )
+    figure.suptitle(title, fontsize=9)
     _save(figure, path)
 
 
@@ -66,12 +69,23 @@ def _draw_cell(
     across, down = place
     shade = (0.9, 0.9, 0.9, 1.0) if value is None else colours.to_rgba(value)
     plot.add_patch(_square(place, 0.98, facecolor=shade))
-    if point["on_front"]:
-        colour = BEST if point["best"] else "black"
-        plot.add_patch(_square(place, 0.9, fill=False, edgecolor=colour, linewidth=2.4 if point["best"] else 1.2))
-    dark = np.dot(shade[:3], (0.299, 0.587, 0.114)) < 0.55
+    ink = "white" if np.dot(shade[:3], (0.299, 0.587, 0.114)) < 0.55 else "black"
+    if point["best"]:
+        plot.add_patch(_square(place, 0.88, fill=False, edgecolor=BEST, linewidth=3))
+    elif point["on_front"]:
+        plot.add_patch(_square(place, 0.9, fill=False, edgecolor=ink, linewidth=1.2))
     text = "-" if value is None else f"{value:.{digits}f}"
-    plot.text(across, down, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    plot.text(across, down, text, ha="center", va="center", fontsize=8, color=ink)
+
+
+def _others(points: list[dict], varied: list[str]) -> str:
+    """The settings that are no axis of a picture: what they are in all points, or what they follow from."""
+    parts = []
+    for name in points[0]["settings"]:
+        values = {point["settings"][name] for point in points}
+        if name not in varied:
+            parts.append(f"{name} {values.pop():g}" if len(values) == 1 else f"{name} = 1 - previous")
+    return ", ".join(parts)
 
 
 def _square(place: tuple[int, int], size: float, **style) -> Rectangle:
@@ -95,18 +109,22 @@ def write_front(path: Path, axes: dict[str, list[float]], points: list[dict], na
     varied = [name for name in axes if len(axes[name]) > 1] or list(axes)
     places = np.array([[point["scores"][name] for name in names] for point in points])
     on_front = np.array([point["on_front"] for point in points])
-    plot.scatter(*places.T, s=18, color="#9db4c8", label="beaten by another in both")
+    plot.scatter(*places.T, s=18, color="#9db4c8", label="beaten by another")
     order = np.flatnonzero(on_front)[np.argsort(places[on_front, 0], kind="stable")]
     plot.plot(*places[order].T, "o-", color="#1f4e79", markersize=5, linewidth=1, label="on the front")
     (best,) = (number for number, point in enumerate(points) if point["best"])
     plot.plot(*places[best], "*", color=BEST, markersize=15, label="best")
-    for number in order:
+    middle = (places[:, 0].min() + places[:, 0].max()) / 2
+    # Of equal points, whose labels would lie on each other, the first.
+    _, first = np.unique(places, axis=0, return_index=True)
+    for number in set(order) & set(first):
         label = ", ".join(f"{points[number]['settings'][name]:g}" for name in varied)
-        plot.annotate(label, places[number], (5, 5), textcoords="offset points", fontsize=7)
+        side = dict(xytext=(-6, 5), ha="right") if places[number, 0] > middle else dict(xytext=(6, -9), ha="left")
+        plot.annotate(label, places[number], textcoords="offset points", fontsize=7, **side)
     for name, side in zip(names, ("x", "y"), strict=True):
         better = "higher" if name in HIGHER_IS_BETTER else "lower"
         plot.set(**{f"{side}label": f"{name} ({better} is better)"})
-    plot.set_title(f"labels: {', '.join(varied)}", fontsize=9)
+    plot.set_title(f"labels: {', '.join(varied)}\n{_others(points, varied)}", fontsize=9)
     plot.grid(color="#e6e6e6")
     plot.set_axisbelow(True)
     plot.legend(fontsize=8)

@@ -4,6 +4,7 @@ import json
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from svp_jax.ablation.grid import Grid, Point, read_grid, same_pictures
 from svp_jax.ablation.options import AblationOptions
@@ -14,6 +15,9 @@ from svp_jax.manifest import read_manifest
 from svp_jax.metrics.sources import Source, open_source
 from svp_jax.rendering.quality import with_preset
 from svp_jax.rendering.run import Run, open_run
+
+if TYPE_CHECKING:
+    from svp_jax.metrics.networks import LPIPS
 
 TEMPORAL = ("current", "previous", "noise", "tau")  # Of a point, what an avatar keeps.
 
@@ -52,7 +56,7 @@ class Ablation:
     grid: Grid
     points: list[Point]
     groups: list[Group]
-    lpips: "LPIPS | None"  # noqa: F821
+    lpips: "LPIPS | None"
     left_out: dict[str, str]
 
     def identity(self) -> dict:

@@ -27,6 +27,15 @@ def judged(points: list[Point], scores: list[dict[str, float | None]]) -> tuple[
     return judged, front
 
 
+def nested(axes: dict[str, list[float]], points: list[dict]) -> dict[str, list]:
+    """metric -> its scores as lists in lists, one level for each axis."""
+    shape = [len(values) for values in axes.values()]
+    return {
+        name: np.array([point["scores"][name] for point in points], object).reshape(shape).tolist()
+        for name in points[0]["scores"]
+    }
+
+
 def protocol(ablation: Ablation, front: list[str]) -> dict:
     plan = ablation.run.videos[0].plan
     distance = f"1 - {front[1]}" if front[1] in HIGHER_IS_BETTER else front[1]

@@ -3,6 +3,7 @@
 import itertools
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,12 +11,15 @@ from svp_jax.errors import UserError
 from svp_jax.metrics.score import METRICS, means, score
 from svp_jax.metrics.sources import Pairs, Source, open_source, pair_frames
 
+if TYPE_CHECKING:
+    from svp_jax.metrics.networks import LPIPS
+
 PERCEPTUAL = "lpips_alex"
 HIGHER_IS_BETTER = ("psnr", "ssim")
 _BATCH = 8  # Pairs that LPIPS looks at together; less memory than a render takes.
 
 
-def open_perceptual() -> tuple["LPIPS | None", dict[str, str]]:  # noqa: F821
+def open_perceptual() -> tuple["LPIPS | None", dict[str, str]]:
     """(LPIPS with AlexNet, nothing), or (None, the reason why not by its name) where its weights are absent."""
     from svp_jax.metrics.networks import open_lpips
 
@@ -25,7 +29,7 @@ def open_perceptual() -> tuple["LPIPS | None", dict[str, str]]:  # noqa: F821
         return None, {PERCEPTUAL: str(reason)}
 
 
-def score_render(folder: Path, reference: Source, lpips: "LPIPS | None") -> dict[str, float | None]:  # noqa: F821
+def score_render(folder: Path, reference: Source, lpips: "LPIPS | None") -> dict[str, float | None]:
     """Metric -> mean over the frames where it is defined, whole frames, as `svp evaluate` has it; None: nowhere."""
     subject = open_source(folder)
     pairs = pair_frames(subject, reference)
@@ -37,7 +41,7 @@ def score_render(folder: Path, reference: Source, lpips: "LPIPS | None") -> dict
     return {name: float(f"{value:.8g}") if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _mean_distance(lpips: "LPIPS", subject: Source, reference: Source, pairs: Pairs) -> float:  # noqa: F821
+def _mean_distance(lpips: "LPIPS", subject: Source, reference: Source, pairs: Pairs) -> float:
     rows = zip(subject.pictures(pairs.subject), reference.pictures(pairs.reference), strict=True)
     distances = []
     while batch := list(itertools.islice(rows, _BATCH)):
