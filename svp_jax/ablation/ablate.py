@@ -86,6 +86,7 @@ def _make(ablation: Ablation, avatar_folder: Path, out: Path, options: AblationO
                 "front": front,
                 "left_out": ablation.left_out,
             },
+            "left_out": ablation.left_out,
             "avatar": str(avatar_folder.resolve()),
             "reference": ablation.reference.describe(),
             "protocol": protocol(ablation, front),
@@ -112,6 +113,9 @@ def _staged(out: Path, ablation: Ablation, options: AblationOptions) -> Iterator
                 raise UserError(f"{error}; {scored} renders are scored, the same command goes on there") from None
             raise
         shutil.rmtree(folder / SCORES)
+        if not options.keep_renders:
+            # Left where a run was killed between its last score and here.
+            shutil.rmtree(folder / RENDERS, ignore_errors=True)
         for path in [folder / RUN, *folder.rglob(PROGRESS)]:
             path.unlink()
 

@@ -35,7 +35,7 @@ def write_heat_map(path: Path, axes: dict[str, list[float]], points: list[dict],
     wide = len(axes[others[-1]]) if others else 1
     high = len(panels) // wide
     width = wide * (CELL[0] * len(columns) + 0.9) + 1.1
-    height = high * (CELL[1] * len(rows) + 0.85) + 0.75
+    height = high * (CELL[1] * len(rows) + 0.85) + 0.9
     figure = Figure(figsize=(max(width, 4.5), height), layout="constrained")
     values = [point["scores"][metric] for point in points if point["scores"][metric] is not None]
     colours = ScalarMappable(Normalize(min(values, default=0), max(values, default=1)), COLOURS)
@@ -99,7 +99,9 @@ def _digits(values: list[float]) -> int:
 
 
 def write_front(path: Path, axes: dict[str, list[float]], points: list[dict], names: list[str]) -> None:
-    """All points by the two metrics of the front; those on it joined and labelled with their settings.
+    """The points by the two metrics of the front; those on it joined and labelled with their settings.
+
+    Points far off would press the front into a corner: they are counted in the title.
 
     Args:
         names: the metrics across and up.
@@ -109,22 +111,30 @@ def write_front(path: Path, axes: dict[str, list[float]], points: list[dict], na
     varied = [name for name in axes if len(axes[name]) > 1] or list(axes)
     places = np.array([[point["scores"][name] for name in names] for point in points])
     on_front = np.array([point["on_front"] for point in points])
-    plot.scatter(*places.T, s=18, color="#9db4c8", label="beaten by another")
     order = np.flatnonzero(on_front)[np.argsort(places[on_front, 0], kind="stable")]
+    plot.scatter(*places.T, s=18, color="#9db4c8", label="beaten by another")
     plot.plot(*places[order].T, "o-", color="#1f4e79", markersize=5, linewidth=1, label="on the front")
     (best,) = (number for number, point in enumerate(points) if point["best"])
     plot.plot(*places[best], "*", color=BEST, markersize=15, label="best")
-    middle = (places[:, 0].min() + places[:, 0].max()) / 2
+    low, high = places[on_front].min(0), places[on_front].max(0)
+    far = 0
+    if (high > low).all():
+        low, high = low - 0.6 * (high - low), high + 0.6 * (high - low)
+        plot.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        far = int(((places < low) | (places > high)).any(1).sum())
     # Of equal points, whose labels would lie on each other, the first.
     _, first = np.unique(places, axis=0, return_index=True)
-    for number in set(order) & set(first):
+    for count, number in enumerate(number for number in order if number in first):
         label = ", ".join(f"{points[number]['settings'][name]:g}" for name in varied)
-        side = dict(xytext=(-6, 5), ha="right") if places[number, 0] > middle else dict(xytext=(6, -9), ha="left")
-        plot.annotate(label, places[number], textcoords="offset points", fontsize=7, **side)
+        right = places[number, 0] > (low[0] + high[0]) / 2
+        # Above and below in turn, so that neighbours have room.
+        place = dict(xytext=(-7 if right else 7, -12 if count % 2 else 6), ha="right" if right else "left")
+        plot.annotate(label, places[number], textcoords="offset points", fontsize=7, **place)
     for name, side in zip(names, ("x", "y"), strict=True):
         better = "higher" if name in HIGHER_IS_BETTER else "lower"
         plot.set(**{f"{side}label": f"{name} ({better} is better)"})
-    plot.set_title(f"labels: {', '.join(varied)}\n{_others(points, varied)}", fontsize=9)
+    title = f"labels: {', '.join(varied)}" + (f"; {far} points lie further off" if far else "")
+    plot.set_title(f"{title}\n{_others(points, varied)}", fontsize=9)
     plot.grid(color="#e6e6e6")
     plot.set_axisbelow(True)
     plot.legend(fontsize=8)
