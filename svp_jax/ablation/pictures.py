@@ -56,10 +56,8 @@ def write_heat_map(path: Path, axes: dict[str, list[float]], points: list[dict],
         plot.tick_params(length=0, labelsize=8)
         plot.spines[:].set_visible(False)
     better = "higher" if metric in HIGHER_IS_BETTER else "lower"
-    title = (
-        f"{metric}: darker is higher, {better} is better; framed: on the front, red: best\n{_others(points, varied)}"
-    )
-    figure.suptitle(title, fontsize=9)
+    title = [f"{metric}: darker is higher, {better} is better", "framed: on the front, red: best"]
+    figure.suptitle("\n".join([*title, _others(points, varied)]), fontsize=9)
     _save(figure, path)
 
 
