@@ -308,6 +308,35 @@ def _render_command() -> Callable[..., None]:
     return render
 
 
+def _ablate_command() -> Callable[..., None]:
+    """`svp ablate`, whose flags are the fields of AblationOptions; built late because of what that imports."""
+    from svp_jax.ablation.options import AblationOptions
+
+    def ablate(
+        avatar: _path("AVATAR"),
+        capture: _path("CAPTURE"),
+        out: Path,
+        options: Annotated[AblationOptions, tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
+    ) -> None:
+        """Renders and scores a grid of temporal weights and other settings; names the best ones.
+
+        Args:
+            avatar: folder made by `svp train`.
+            capture: of the same person; its held-out frames are rendered and are the truth.
+            out: folder of the report: heat maps, the front of smoothness and picture distance, metrics.json.
+            options: how. See docs/ablation.md.
+        """
+        from svp_jax.ablation.ablate import ablate as run
+        from svp_jax.ablation.report import table
+        from svp_jax.manifest import read_manifest
+
+        run(avatar, capture, out, options)
+        print(table(read_manifest(out, "report")))
+        print(f"wrote the report {out}")
+
+    return ablate
+
+
 def main() -> None:
     """Entry point: exit code 0 on success, 2 with one line on bad input."""
     warnings.showwarning = _one_line_warning
@@ -355,6 +384,7 @@ def _parse(arguments: list[str]) -> Callable[[], None]:
         "train": train,
         "render": _render_command(),
         "evaluate": evaluate,
+        "ablate": _ablate_command(),
         "convert": convert,
         "assets": assets,
         "inspect": inspect,

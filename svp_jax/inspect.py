@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 from flax import nnx
 
+from svp_jax.ablation.report import table
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
@@ -46,7 +47,13 @@ def inspect(path: Path) -> list[str]:
     except UserError as error:
         # What can be read is shown all the same.
         problem, manifest = str(error), _readable(path / FILE_NAMES[kind])
-    for line in _lines(manifest):
+    if "ablation" in manifest and not problem:
+        print(*(f"  {line}" for line in table(manifest).splitlines()), sep="\n")
+        # The table says it shorter.
+        shown = {name: value for name, value in manifest.items() if name != "ablation"}
+    else:
+        shown = manifest
+    for line in _lines(shown):
         print(f"  {line}")
     # The hashes in a broken manifest vouch for nothing.
     return [problem] if problem else _CHECKS[kind](path, manifest)
@@ -185,6 +192,9 @@ def _damage(files: dict[str, str], found: dict[str, str]) -> dict[str, str]:
 
 
 def _check_report(path: Path, manifest: dict) -> list[str]:
+    if "ablation" in manifest:
+        metrics = manifest["ablation"]["points"][0]["scores"]
+        return _missing(path, ["front.png", "report.html", *(f"heatmap_{metric}.png" for metric in metrics)])
     return _missing(path, ["contact_sheet.png", "frames.csv", "report.html", "table.md", "table.tex"])
 
 

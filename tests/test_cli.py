@@ -18,7 +18,7 @@ from svp_jax.manifest import sha256_folder
 from svp_jax.training.config import TrainConfig
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "convert", "assets", "inspect")
+COMMANDS = ("demo", "prepare", "train", "render", "evaluate", "ablate", "convert", "assets", "inspect")
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ def test_help_of_all(svp):
         ("train", ["CAPTURE", "--base STR", "(default: both)", "--save-every", "default: the config's"]),
         ("render", ["AVATAR DRIVER", "--steps", "--quality where not given", "--strength", "(default: 1.0)", "--tau"]),
         ("evaluate", ["VIDEO [VIDEO ...]", "--reference", "lpips_alex", "(default: False)"]),
+        ("ablate", ["AVATAR CAPTURE", "--grid", "current=rest", "32 renders", "(default: test)", "--write-best"]),
         (
             "convert",
             ["SOURCE TARGET", "--transfer OLD_BASE NEW_BASE", "default: the source's", "--ema"],
@@ -96,7 +97,7 @@ def test_help_of_each_names_its_defaults(svp, command, words):
     text = " ".join(out.replace("│", " ").split())
     assert all(word in text for word in words), text
     # A command's own functions know the default where the flag has none.
-    assert command in ("prepare", "render") or "default: None" not in text
+    assert command in ("prepare", "render", "ablate") or "default: None" not in text
 
 
 def test_as_a_module():
@@ -133,6 +134,7 @@ def test_as_a_module():
         ),
         (["prepare", "v", "--out", "o", "--frame-rate", "fast"], "--frame-rate fast: allowed are numbers"),
         (["render", "a", "d", "--out", "o", "--tau", "2"], "--tau 2.0: allowed are 0 to 1"),
+        (["ablate", "a", "c", "--out", "o", "--grid", "tua=1"], "unknown axis tua; did you mean tau?"),
     ],
 )
 def test_arguments_that_do_not_fit(fails, arguments, words):
@@ -146,6 +148,7 @@ def test_arguments_that_do_not_fit(fails, arguments, words):
         ["train", "{}/none", "--base", "tiny", "--out", "{}/out"],
         ["render", "{}/none", "{}/none", "--out", "{}/out"],
         ["evaluate", "{}/none", "{}/none", "--out", "{}/out"],
+        ["ablate", "{}/none", "{}/none", "--out", "{}/out"],
         ["inspect", "{}/none"],
     ],
 )
@@ -160,7 +163,7 @@ def test_a_size_that_is_no_multiple_of_64(fails, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "render", "evaluate"])
+@pytest.mark.parametrize("command", ["prepare", "train", "render", "evaluate", "ablate"])
 def test_what_is_finished_is_not_overwritten(fails, tmp_path, capture_folder, command):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()

@@ -81,7 +81,10 @@ def render(avatar_folder: Path, driver_path: Path, out: Path, options: RenderOpt
     if options.tuned_share < 1 and (options.prompt or options.prompt_timeline or options.sweep):
         print(CONSENT, file=sys.stderr)
     with _staged(out, kind, options, run.identity()) as folder:
-        _render_all(folder, Path(avatar_folder), run)
+        seconds = Stopwatch(Progress.read(folder).seconds)
+        with seconds("load"):
+            avatar = load_networks(Path(avatar_folder), options)
+        render_run(folder, avatar, run, seconds)
         if several:
             if options.stage == "both":
                 write_sheet(folder, {video.name: (video.label, video.plan.span) for video in run.videos})
@@ -134,12 +137,16 @@ def _told_that_it_goes_on(folder: Path) -> Iterator[None]:
         raise UserError(f"{error}; what is finished is kept, then the same command goes on there") from None
 
 
-def _render_all(folder: Path, avatar_folder: Path, run: Run) -> None:
-    """Renders the run's videos side by side, each into `folder` / its name."""
-    options, temporal, seconds = run.options, TemporalWeights(**run.temporal), Stopwatch(Progress.read(folder).seconds)
+def load_networks(avatar_folder: Path, options: RenderOptions) -> Avatar:
+    """The avatar with all that a render with these options takes of it; UserError as for `load_avatar`."""
+    dtype = jnp.dtype(options.precision)
+    return load_avatar(avatar_folder, base=options.base, stages=stage_unets(options), dtype=dtype)
+
+
+def render_run(folder: Path, avatar: Avatar, run: Run, seconds: Stopwatch) -> None:
+    """Renders the run's videos side by side, each into `folder` / its name, from where `Progress` in `folder` says."""
+    options, temporal = run.options, TemporalWeights(**run.temporal)
     with seconds("load"):
-        dtype = jnp.dtype(options.precision)
-        avatar = load_avatar(avatar_folder, base=options.base, stages=stage_unets(options), dtype=dtype)
         tracks, sequences = _tracks(avatar, run, temporal)
         stages = build_stages(avatar, tracks, sequences, options, temporal)
         origin = {
@@ -147,8 +154,6 @@ def _render_all(folder: Path, avatar_folder: Path, run: Run) -> None:
             "avatar_sha256": avatar.manifest["manifest_sha256"],
             "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
         }
-        # The stages have their networks; of those that were mixed the others would stay in memory.
-        del avatar
     kinds = dict(result=options.stage == "both", keep_maps=options.maps == "stage1")
     if options.segments > 1:
         progress = _render_segments(folder, run.videos[0], tracks, sequences, stages, kinds, seconds)

@@ -43,26 +43,31 @@ def variants(options: RenderOptions) -> dict[str, RenderOptions]:
     if name == "prompt":
         prompts = [prompt.strip() for prompt in text.split("|")]
         return {f"prompt_{number}": replace(single, prompt=prompt) for number, prompt in enumerate(prompts, start=1)}
-    values = _values(options.sweep, text)
+    values = numbers(f"--sweep {options.sweep}", text)
     named = {f"strength_{value:g}": replace(single, strength=value) for value in values}
     if len(named) < len(values):
         raise UserError(f"--sweep {options.sweep}: values are alike to six digits; give each once")
     return named
 
 
-def _values(flag: str, text: str) -> list[float]:
-    """Numbers of `FROM:TO:COUNT`, evenly apart and rounded to six digits, or of `A|B|...`."""
+def numbers(argument: str, text: str) -> list[float]:
+    """Numbers of `FROM:TO:COUNT`, evenly apart and rounded to six digits, or of `A|B|...`.
+
+    Args:
+        argument: what `text` is a part of, for the UserError's message.
+    """
     try:
         if ":" not in text:
             return [float(value) for value in text.split("|")]
         first, last, count = text.split(":")
         if int(count) < 2:
             raise ValueError
-        values = np.linspace(float(first), float(last), int(count))
-        return [float(f"{value:.6g}") for value in values]
+        if not math.isfinite(float(first) + float(last)):
+            raise ValueError
+        return [float(f"{value:.6g}") for value in np.linspace(float(first), float(last), int(count))]
     except ValueError:
         raise UserError(
-            f"--sweep {flag}: no values; allowed are FROM:TO:COUNT with 2 or more, such as 0.2:1.4:7, or A|B|..."
+            f"{argument}: no values; allowed are FROM:TO:COUNT with 2 or more, such as 0.2:1.4:7, or A|B|..."
         ) from None
 
 
