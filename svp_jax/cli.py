@@ -110,8 +110,8 @@ _MetricGroup = Literal["pictures", "scales", "motion", "lpips_alex", "lpips_vgg"
 def evaluate(
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO [VIDEO ...]")],
     out: Path,
-    reference: Path | None = None,
-    metrics: tuple[_MetricGroup, ...] = (),
+    reference: _optional(Path, "PATH", "the last VIDEO") = None,
+    metrics: Annotated[tuple[_MetricGroup, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = (),
     force: bool = False,
 ) -> None:
     """Scores renders, captures or video files against a reference, beside two baselines and the ceiling.

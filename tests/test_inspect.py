@@ -95,7 +95,8 @@ def test_a_render_and_a_report(tmp_path, capsys):
     (tmp_path / "render.json").unlink()
     write_manifest(tmp_path, "report", {"scores": {}})
     (tmp_path / "frames.csv").touch()
-    assert inspect(tmp_path) == ["contact_sheet.png is missing"]
+    missing = ["contact_sheet.png", "report.html", "table.md", "table.tex"]
+    assert inspect(tmp_path) == [f"{name} is missing" for name in missing]
 
 
 def test_what_it_does_not_know(tmp_path):

@@ -60,7 +60,7 @@ def draw(strips: dict[str, np.ndarray], manifest: dict, path: Path) -> None:
         axes[-1].plot(seconds, values, label=name.replace("_", " "), linewidth=1)
     axes[-1].set(xlabel="seconds", ylim=(0, None))
     axes[-1].set_ylabel("smoothness")
-    axes[-1].legend(fontsize=8)
+    axes[-1].legend(fontsize=8, loc="lower left", ncols=3)
     figure.savefig(path, dpi=110)
 
 

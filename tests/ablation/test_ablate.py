@@ -63,7 +63,7 @@ def kept(avatar_folder, capture_folder, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "open_perceptual", lambda: (None, ABSENT))
-        patch.setattr(stages, "sample_sequence", traced)
+        patch.setattr(stage_sampler, "sample_sequence", traced)
         patch.setattr(ablate_module, "load_networks", loaded)
         patch.setattr(stage_sampler.StageSampler, "__call__", called)
         out = tmp_path_factory.mktemp("kept") / "out"
@@ -115,7 +115,7 @@ def test_the_report(kept, capture_folder, tmp_path):
     assert scores[6] == {name: single[name] for name in scores[6]}
     for picture in ("front", "heatmap_psnr", "heatmap_ssim", "heatmap_mse", "heatmap_smoothness"):
         assert min(read_png(out / f"{picture}.png").shape[:2]) > 100
-    assert {path.name for path in out.iterdir()} >= {"metrics.json", "renders"} and len(list(out.iterdir())) == 7
+    assert {path.name for path in out.iterdir()} >= {"metrics.json", "renders"} and len(list(out.iterdir())) == 8
 
 
 def test_it_is_inspected(kept, tmp_path, capsys):
@@ -170,7 +170,7 @@ def test_an_interrupted_one_goes_on(kept, run, written, monkeypatch, tmp_path, s
     assert ablation_of(run()) == ablation_of(kept[0])
     # Six renders, and no picture twice.
     assert len(written) == len(set(written)) == 6 * len(FRAMES)
-    assert not (tmp_path / "out.partial").exists() and len(list((tmp_path / "out").iterdir())) == 6
+    assert not (tmp_path / "out.partial").exists() and len(list((tmp_path / "out").iterdir())) == 7
 
 
 def test_other_settings_do_not_go_on(run, monkeypatch, tmp_path):
@@ -228,24 +228,31 @@ def test_lpips_where_its_weights_are(run, monkeypatch, capture_folder):
     batches = []
 
     class LPIPS:
-        sha256 = {"alex.pth": "0" * 64}  # noqa: RUF012
+        net, smallest = "alex", 8
 
-        def __call__(self, images, references):
+        def __init__(self):
+            self.sha256 = {"alex.pth": "0" * 64}
+
+        def features(self, images):
             batches.append(images.shape)
-            return np.abs(images.astype(float) - references).mean((1, 2, 3)) / 255
+            return [images.astype(float)]
+
+        def distance(self, features, others):
+            return np.abs(features[0] - others[0]).mean((1, 2, 3)) / 255
 
     monkeypatch.setattr(plan, "open_perceptual", lambda: (LPIPS(), {}))
     out = run(grid=("strength=0.3|1",), maps="driver", keep_renders=True)
     ablation = ablation_of(out)
     assert ablation["front"] == ["smoothness", "lpips_alex"] and ablation["left_out"] == {}
-    assert set(batches) == {(8, 64, 64, 3)}
+    # One shape: the reference and the picture.
+    assert set(batches) == {(2, 64, 64, 3)}
     truth = read_pngs(capture_folder / "frames", FRAMES).astype(float)
     for point, strength in zip(ablation["points"], ("0.3", "1"), strict=True):
         pictures = read_pngs(out / "renders" / "all" / f"strength_{strength}" / "frames", FRAMES)
         # Eight digits are kept.
         assert point["scores"]["lpips_alex"] == pytest.approx(np.abs(pictures - truth).mean() / 255, rel=1e-7)
     assert (out / "heatmap_lpips_alex.png").is_file() and inspect(out) == []
-    assert read_manifest(out, "report")["protocol"]["lpips"] == LPIPS.sha256
+    assert read_manifest(out, "report")["protocol"]["lpips"] == LPIPS().sha256
 
 
 def test_the_table(kept):

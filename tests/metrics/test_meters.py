@@ -14,7 +14,7 @@ from svp_jax.metrics.meters.motion import MotionMeter
 from svp_jax.metrics.meters.perceptual import PerceptualMeter
 from svp_jax.metrics.meters.pictures import PictureMeter
 from svp_jax.metrics.meters.scales import ScalesMeter
-from svp_jax.metrics.score import joined, score
+from svp_jax.metrics.score import joined, means, score
 
 RNG = np.random.default_rng(0)
 COUNT, SIDE = 4, 48
@@ -117,3 +117,16 @@ def test_distribution(tmp_path):
 
 def test_the_command_line_knows_all_groups():
     assert set(get_args(cli._MetricGroup)) == GROUPS.keys()
+
+
+def test_as_many_frames_of_each():
+    with pytest.raises(ValueError, match="zip"):
+        measured(PictureMeter(COUNT, 2, ["full", "face"]), rows=[ROWS[0], ROWS[1][:2]])
+
+
+def test_a_mask_that_is_empty_gives_no_numbers():
+    masks = [{"full": None, "face": np.zeros((SIDE, SIDE), bool)}] * COUNT
+    (found,) = measured(PictureMeter(COUNT, 1, ["full", "face"]), rows=ROWS[:1], masks=masks)
+    averages = means(found)
+    assert np.isnan(averages["face"]["mse"]) and np.isnan(averages["face"]["smoothness"])
+    assert averages["full"]["mse"] > 0

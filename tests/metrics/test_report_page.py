@@ -230,7 +230,7 @@ def test_names_of_rows_stay_words_beside_many_metrics(browser, width):
     browser.resize(width, 844, phone=width < 500)
     browser.until(f"innerWidth === {width}")
     widths = browser.run("[...document.querySelectorAll('.scores tbody th')].map(e => e.offsetWidth).filter(w => w)")
-    assert widths and min(widths) >= 120
+    assert widths and min(widths) >= 100
 
 
 def contrast(first: list[int], second: list[int]) -> float:

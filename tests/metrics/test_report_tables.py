@@ -63,7 +63,7 @@ def test_flicker_is_best_where_it_is_the_references_own():
 def test_equal_pictures_have_an_infinite_psnr():
     made = report_factory.manifest()
     made["scores"]["ours"]["full"] |= {"psnr": None, "psnr_infinite": 48}
-    assert row(markdown(made), "ours", "|")[1] == "∞"
+    assert row(markdown(made), "ours", "|")[1] == "**∞**"
     assert "psnr infinite" not in markdown(made)
 
 
