@@ -125,8 +125,9 @@ def evaluate(
             landmarks, expression, pose and parsing.
         force: replace a finished report.
     """
-    from svp_jax.metrics.evaluate import GROUPS, summary
     from svp_jax.metrics.evaluate import evaluate as run
+    from svp_jax.metrics.evaluate import summary
+    from svp_jax.metrics.measured import GROUPS
 
     if reference is None:
         if len(videos) < 2:

@@ -21,7 +21,6 @@ def check_same_run(path: Path, run: dict, out: Path, may_change: Collection[str]
     Raises:
         UserError: they are not.
     """
-    run = json.loads(json.dumps(run))
     if not path.exists():
         write_json(path, run)
         return
@@ -34,7 +33,8 @@ def check_same_run(path: Path, run: dict, out: Path, may_change: Collection[str]
 
 def changes(earlier: dict, now: dict, may_change: Collection[str]) -> str:
     """The first settings of `now` that were others in `earlier`, in words; nothing where all are the same."""
-    earlier, now = _leaves(earlier), _leaves(now)
+    # As JSON has them: it knows no tuples.
+    earlier, now = (_leaves(json.loads(json.dumps(content))) for content in (earlier, now))
     # Where inputs lie does not matter, their hashes do.
     names = [name for name in now if name.split(".")[-1] != "path" and name not in may_change]
     names = [name for name in names if earlier.get(name) != now[name]]

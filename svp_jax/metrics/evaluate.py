@@ -2,45 +2,22 @@
 
 import csv
 import math
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from svp_jax.capture.images import read_png, write_png
 from svp_jax.capture.sheet import contact_sheet
-from svp_jax.errors import UserError
 from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest, write_text
 from svp_jax.metrics.comparison import Comparison, compare
-from svp_jax.metrics.control import IDENTITY_LEFT_OUT
 from svp_jax.metrics.differences import differences
-from svp_jax.metrics.meters.distribution import DISTRIBUTION, DistributionMeter
-from svp_jax.metrics.meters.meter import Meter, Regions
-from svp_jax.metrics.meters.motion import MOTION, MotionMeter
-from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
-from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter
-from svp_jax.metrics.meters.scales import SCALES, ScalesMeter
-from svp_jax.metrics.networks import open_inception, open_lpips
+from svp_jax.metrics.measured import GROUPS, Measured, measured
 from svp_jax.metrics.protocol import kind_of_pictures, protocol_of, protocol_sha256
 from svp_jax.metrics.report import latex, markdown, write_page
-from svp_jax.metrics.score import joined, means, score
-from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
+from svp_jax.metrics.score import means
 
 SHEET_COLUMNS = 8
-# What can be asked for, and the metrics of each.
-GROUPS = {
-    "pictures": PICTURES,
-    "scales": SCALES,
-    "motion": MOTION,
-    "lpips_alex": perceptual("alex"),
-    "lpips_vgg": perceptual("vgg"),
-    "distribution": DISTRIBUTION,
-    "tracking": (*TRACKING, *PARSING),
-}
 # Of the table that is printed: heading and format.
 SUMMARIZED = {
     "psnr": ("PSNR dB", ".2f"),
@@ -51,29 +28,6 @@ SUMMARIZED = {
     "smoothness": ("smoothness", ".5f"),
     "landmark_distance": ("landmarks %", ".2f"),
 }
-NOT_ASKED_FOR = "not among --metrics"
-
-
-@dataclass
-class Measured:
-    """What was found out.
-
-    Attributes:
-        per_frame: row -> region -> metric -> float [N]. totals: row -> metric -> number of the whole video.
-        networks: name -> file -> SHA-256 of the weights.
-        left_out: metric -> reason.
-    """
-
-    per_frame: dict[str, Regions]
-    totals: dict[str, dict[str, float]]
-    networks: dict[str, dict[str, str]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def add(self, per_frame: Sequence[Regions], totals: Sequence[dict[str, float]]) -> None:
-        """Of each row, in order."""
-        for name, regions, numbers in zip(self.per_frame, per_frame, totals, strict=True):
-            self.per_frame[name] = joined([self.per_frame[name], regions])
-            self.totals[name] |= numbers
 
 
 def evaluate(
@@ -100,7 +54,7 @@ def evaluate(
     Args:
         subjects, reference: a render folder, a capture or a video file each.
         force: replace a finished report.
-        metrics: some of `GROUPS`.
+        metrics: some of `measured.GROUPS`.
 
     Raises:
         UserError: bad input, or sizes or numbers of frames that do not fit.
@@ -108,8 +62,7 @@ def evaluate(
     check_output(out, "report", force)
     comparison = compare([subjects] if isinstance(subjects, str | Path) else list(subjects), reference)
     with staged_folder(out, "report", force) as folder:
-        measured = _measure(comparison, metrics, folder)
-        manifest = _manifest(comparison, measured)
+        manifest = _manifest(comparison, measured(comparison, metrics, folder))
         write_png(folder / "contact_sheet.png", _sheet(comparison))
         _write_table(folder / "frames.csv", comparison, manifest["per_frame"])
         shown = {name: comparison.rows[name] for name in comparison.methods}
@@ -120,75 +73,12 @@ def evaluate(
     return Path(out)
 
 
-def _measure(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Measured:
-    """All that `metrics` ask for; `folder` is where large things may lie meanwhile."""
-    count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
-    size = reference.height, reference.width
-    found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})
-    found.left_out["identity"] = IDENTITY_LEFT_OUT
-    features = folder / "features"
-    features.mkdir()
-    openers: dict[str, Callable[[], Meter]] = {
-        "pictures": lambda: PictureMeter(count, rows, comparison.regions),
-        "scales": lambda: ScalesMeter(count, rows, *size),
-        "motion": lambda: MotionMeter(count, rows, comparison.regions),
-        "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
-        "lpips_vgg": lambda: PerceptualMeter(count, rows, *size, open_lpips("vgg")),
-        "distribution": lambda: DistributionMeter(count, rows, open_inception(), features),
-    }
-    meters = []
-    for group, open_meter in openers.items():
-        with _left_out(found, group, metrics) as wanted:
-            if wanted:
-                meters.append(open_meter())
-                found.networks |= meters[-1].networks
-    numbers = np.arange(count)
-    shown = [pictures(numbers) for pictures in comparison.rows.values()]
-    references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")
-    score(shown, references, comparison.masks(), comparison.frames.follows, meters)
-    for meter in meters:
-        found.add(meter.per_frame(), meter.totals())
-    shutil.rmtree(features)
-    with _left_out(found, "tracking", metrics) as wanted:
-        if wanted:
-            _track(comparison, found)
-    return found
-
-
-@contextmanager
-def _left_out(found: Measured, group: str, metrics: Sequence[str]) -> Iterator[bool]:
-    """Whether `metrics` ask for a group; why it is left out where they do not, or something that it needs is absent."""
-    if group not in metrics:
-        found.left_out |= dict.fromkeys(GROUPS[group], NOT_ASKED_FOR)
-    try:
-        yield group in metrics
-    except UserError as reason:
-        found.left_out |= dict.fromkeys(GROUPS[group], str(reason))
-
-
-def _track(comparison: Comparison, found: Measured) -> None:
-    """Adds what a tracker and a parser see."""
-    count = len(comparison.frames.reference)
-    pictures = {"reference": comparison.references} | comparison.rows
-    reference, *rows = track(pictures, count, comparison.reference.frame_rate).values()
-    scores = tracking_scores(rows, reference, comparison.frames.follows)
-    found.add([regions for regions, _ in scores], [totals for _, totals in scores])
-    try:
-        seen = list(zip(comparison.rows.values(), rows, strict=True))
-        name, scores = parsing_scores(seen, (comparison.references, reference), count)
-    except UserError as reason:
-        found.left_out |= dict.fromkeys(PARSING, str(reason))
-    else:
-        found.networks["parser"] = {name: ""}
-        found.add(scores, [{}] * len(scores))
-
-
 def _manifest(comparison: Comparison, found: Measured) -> dict:
     scores = {name: means(regions) for name, regions in found.per_frame.items()}
     for name, totals in found.totals.items():
         scores[name].setdefault("full", {}).update(totals)
-    measured = {metric for regions in scores.values() for metrics in regions.values() for metric in metrics}
-    protocol = protocol_of(comparison, measured, found.networks)
+    known = {metric for regions in scores.values() for metrics in regions.values() for metric in metrics}
+    protocol = protocol_of(comparison, known, found.networks)
     methods = {}
     for name, source in comparison.methods.items():
         pictures = kind_of_pictures(source)

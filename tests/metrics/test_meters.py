@@ -7,8 +7,8 @@ import pytest
 
 from svp_jax import cli
 from svp_jax.metrics import distribution, flicker, l1, ms_ssim, mse, psnr, smoothness, ssim, tof, warping_error
-from svp_jax.metrics.evaluate import GROUPS
 from svp_jax.metrics.flow import motion_between, optical_flow
+from svp_jax.metrics.measured import GROUPS
 from svp_jax.metrics.meters.distribution import FEATURES, DistributionMeter
 from svp_jax.metrics.meters.motion import MotionMeter
 from svp_jax.metrics.meters.perceptual import PerceptualMeter

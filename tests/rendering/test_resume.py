@@ -153,6 +153,13 @@ def ends_the_program(*arguments):
     raise KeyboardInterrupt
 
 
+def test_force_goes_on_with_the_same_settings(run, interrupted, written):
+    interrupted(2)
+    finished = len(written)
+    run(force=True)
+    assert finished == 6 and len(written) == len(set(written))
+
+
 def test_settings_are_free_until_a_chunk_is_finished(run, interrupted, tmp_path):
     interrupted(1)
     (tmp_path / "out.partial" / PROGRESS).unlink()

@@ -1,0 +1,125 @@
+"""Which metrics there are, what each group of them needs, and all of their scores of a comparison."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from svp_jax.errors import UserError
+from svp_jax.metrics.comparison import Comparison
+from svp_jax.metrics.control import IDENTITY_LEFT_OUT
+from svp_jax.metrics.meters.distribution import DISTRIBUTION, DistributionMeter
+from svp_jax.metrics.meters.meter import Meter, Regions
+from svp_jax.metrics.meters.motion import MOTION, MotionMeter
+from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
+from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter
+from svp_jax.metrics.meters.scales import SCALES, ScalesMeter
+from svp_jax.metrics.networks import open_inception, open_lpips
+from svp_jax.metrics.score import joined, score
+from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
+
+# What can be asked for, and the metrics of each.
+GROUPS = {
+    "pictures": PICTURES,
+    "scales": SCALES,
+    "motion": MOTION,
+    "lpips_alex": perceptual("alex"),
+    "lpips_vgg": perceptual("vgg"),
+    "distribution": DISTRIBUTION,
+    "tracking": (*TRACKING, *PARSING),
+}
+NOT_ASKED_FOR = "not among --metrics"
+
+
+@dataclass
+class Measured:
+    """What was found out.
+
+    Attributes:
+        per_frame: row -> region -> metric -> float [N]. totals: row -> metric -> number of the whole video.
+        networks: name -> file -> SHA-256 of the weights.
+        left_out: metric -> reason.
+    """
+
+    per_frame: dict[str, Regions]
+    totals: dict[str, dict[str, float]]
+    networks: dict[str, dict[str, str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def add(self, per_frame: Sequence[Regions], totals: Sequence[dict[str, float]]) -> None:
+        """Of each row, in order."""
+        for name, regions, numbers in zip(self.per_frame, per_frame, totals, strict=True):
+            self.per_frame[name] = joined([self.per_frame[name], regions])
+            self.totals[name] |= numbers
+
+
+def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Measured:
+    """All that is asked for, of all rows.
+
+    Args:
+        metrics: some of `GROUPS`.
+        folder: where large things may lie meanwhile.
+    """
+    count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
+    size = reference.height, reference.width
+    found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})
+    found.left_out["identity"] = IDENTITY_LEFT_OUT
+    features = folder / "features"
+    features.mkdir()
+    openers: dict[str, Callable[[], Meter]] = {
+        "pictures": lambda: PictureMeter(count, rows, comparison.regions),
+        "scales": lambda: ScalesMeter(count, rows, *size),
+        "motion": lambda: MotionMeter(count, rows, comparison.regions),
+        "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
+        "lpips_vgg": lambda: PerceptualMeter(count, rows, *size, open_lpips("vgg")),
+        "distribution": lambda: DistributionMeter(count, rows, open_inception(), features),
+    }
+    meters = []
+    for group, open_meter in openers.items():
+        with _left_out(found, group, metrics) as wanted:
+            if wanted:
+                meters.append(open_meter())
+                found.networks |= meters[-1].networks
+    numbers = np.arange(count)
+    shown = [pictures(numbers) for pictures in comparison.rows.values()]
+    references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")
+    score(shown, references, comparison.masks(), comparison.frames.follows, meters)
+    for meter in meters:
+        found.add(meter.per_frame(), meter.totals())
+    shutil.rmtree(features)
+    with _left_out(found, "tracking", metrics) as wanted:
+        if wanted:
+            _track(comparison, found)
+    return found
+
+
+@contextmanager
+def _left_out(found: Measured, group: str, metrics: Sequence[str]) -> Iterator[bool]:
+    """Whether `metrics` ask for a group; why it is left out where they do not, or something that it needs is absent."""
+    if group not in metrics:
+        found.left_out |= dict.fromkeys(GROUPS[group], NOT_ASKED_FOR)
+    try:
+        yield group in metrics
+    except UserError as reason:
+        found.left_out |= dict.fromkeys(GROUPS[group], str(reason))
+
+
+def _track(comparison: Comparison, found: Measured) -> None:
+    """Adds what a tracker and a parser see."""
+    count = len(comparison.frames.reference)
+    pictures = {"reference": comparison.references} | comparison.rows
+    reference, *rows = track(pictures, count, comparison.reference.frame_rate).values()
+    scores = tracking_scores(rows, reference, comparison.frames.follows)
+    found.add([regions for regions, _ in scores], [totals for _, totals in scores])
+    try:
+        seen = list(zip(comparison.rows.values(), rows, strict=True))
+        name, scores = parsing_scores(seen, (comparison.references, reference), count)
+    except UserError as reason:
+        found.left_out |= dict.fromkeys(PARSING, str(reason))
+    else:
+        found.networks["parser"] = {name: ""}
+        found.add(scores, [{}] * len(scores))
