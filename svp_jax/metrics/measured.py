@@ -32,6 +32,10 @@ GROUPS = {
     "distribution": DISTRIBUTION,
     "tracking": (*TRACKING, *PARSING),
 }
+FVD_LEFT_OUT = (
+    "its reference network, an I3D, is distributed as a TensorFlow Hub module and as TorchScript, which need these "
+    "programs to run; no command fetches it"
+)
 NOT_ASKED_FOR = "not among --metrics"
 
 
@@ -67,7 +71,7 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
     count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
     size = reference.height, reference.width
     found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})
-    found.left_out["identity"] = IDENTITY_LEFT_OUT
+    found.left_out |= {"identity": IDENTITY_LEFT_OUT, "fvd": FVD_LEFT_OUT}
     features = folder / "features"
     features.mkdir()
     openers: dict[str, Callable[[], Meter]] = {

@@ -522,7 +522,7 @@ def test_weights_that_are_not_there_are_a_reason_with_the_command(capture, tmp_p
     for name in ("lpips_alex", "lpips_vgg", "tlpips_alex", "fid", "kid", "landmark_distance", "parsing_agreement"):
         assert "svp assets --fetch" in manifest["left_out"][name], name
         assert all(name not in values for regions in manifest["scores"].values() for values in regions.values())
-    assert "licence" in manifest["left_out"]["identity"]
+    assert "licence" in manifest["left_out"]["identity"] and "TorchScript" in manifest["left_out"]["fvd"]
 
 
 def test_one_frame(tmp_path):

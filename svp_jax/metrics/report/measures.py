@@ -57,7 +57,8 @@ MEASURES = {
     "expression_distance": Measure("expression distance"),
     "pose_distance": Measure("pose distance", unit="°"),
     "parsing_agreement": Measure("parsing agreement", "higher"),
-    "identity": Measure("identity"),
+    "identity": Measure("identity", "higher"),
+    "fvd": Measure("FVD"),
 }
 # They stand in the cell of another metric, not in a column.
 COMPANIONS = {"kid_error", "psnr_infinite"}
