@@ -129,9 +129,12 @@ def evaluate(
     from svp_jax.metrics.evaluate import summary
     from svp_jax.metrics.measured import GROUPS
 
+    if len(videos) < (2 if reference is None else 1):
+        raise UserError(
+            "give what is scored and its reference: svp evaluate RENDER REFERENCE --out REPORT, or with --reference "
+            "REFERENCE one or several RENDERs"
+        )
     if reference is None:
-        if len(videos) < 2:
-            raise UserError("give what is scored, then its reference: svp evaluate RENDER REFERENCE --out REPORT")
         *videos, reference = videos
     run(videos, reference, out, force, metrics or tuple(GROUPS))
     print(summary(out))

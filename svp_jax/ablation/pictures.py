@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from svp_jax.ablation.scores import HIGHER_IS_BETTER
+from svp_jax.metrics.report.measures import measure
 
 # Which axes lie across and down; each combination of the others is a picture of its own.
 FIRST = ("previous", "current", "tau", "noise", "strength", "steps")
@@ -55,7 +55,7 @@ def write_heat_map(path: Path, axes: dict[str, list[float]], points: list[dict],
         plot.set_yticks(range(len(rows)), [f"{value:g}" for value in rows] if down else [])
         plot.tick_params(length=0, labelsize=8)
         plot.spines[:].set_visible(False)
-    better = "higher" if metric in HIGHER_IS_BETTER else "lower"
+    better = measure(metric).better
     title = [f"{metric}: darker is higher, {better} is better", "framed: on the front, red: best"]
     figure.suptitle("\n".join([*title, _others(points, varied)]), fontsize=9)
     _save(figure, path)
@@ -129,7 +129,7 @@ def write_front(path: Path, axes: dict[str, list[float]], points: list[dict], na
         place = dict(xytext=(-7 if right else 7, -12 if count % 2 else 6), ha="right" if right else "left")
         plot.annotate(label, places[number], textcoords="offset points", fontsize=7, **place)
     for name, side in zip(names, ("x", "y"), strict=True):
-        better = "higher" if name in HIGHER_IS_BETTER else "lower"
+        better = measure(name).better
         plot.set(**{f"{side}label": f"{name} ({better} is better)"})
     title = f"labels: {', '.join(varied)}" + (f"; {far} points lie further off" if far else "")
     plot.set_title(f"{title}\n{_others(points, varied)}", fontsize=9)

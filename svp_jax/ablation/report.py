@@ -8,16 +8,18 @@ import numpy as np
 from svp_jax.ablation.front import TOLERANCE, best_point, pareto_front
 from svp_jax.ablation.grid import Point
 from svp_jax.ablation.plan import TEMPORAL, Ablation
-from svp_jax.ablation.scores import HIGHER_IS_BETTER, PERCEPTUAL
+from svp_jax.ablation.scores import METRICS, PERCEPTUAL
 from svp_jax.errors import UserError
 from svp_jax.manifest import body_of, read_manifest, write_manifest
+from svp_jax.metrics.protocol import DEFINITIONS
+from svp_jax.metrics.report.measures import measure
 
 
 def judged(points: list[Point], scores: list[dict[str, float | None]]) -> tuple[list[dict], list[str]]:
     """(the points as the report has them, the metrics of the front)."""
     front = ["smoothness", PERCEPTUAL if PERCEPTUAL in scores[0] else "ssim"]
     costs = np.array(
-        [[1 - each[name] if name in HIGHER_IS_BETTER else each[name] for name in front] for each in scores]
+        [[1 - each[name] if measure(name).better == "higher" else each[name] for name in front] for each in scores]
     )
     on_front, best = pareto_front(costs), best_point(*costs.T)
     judged = [
@@ -38,14 +40,15 @@ def nested(axes: dict[str, list[float]], points: list[dict]) -> dict[str, list]:
 
 def protocol(ablation: Ablation, front: list[str]) -> dict:
     plan = ablation.run.videos[0].plan
-    distance = f"1 - {front[1]}" if front[1] in HIGHER_IS_BETTER else front[1]
+    distance = f"1 - {front[1]}" if measure(front[1]).better == "higher" else front[1]
     return {
         "pictures": "renders without loss, whole frames",
         "size": [ablation.reference.height, ablation.reference.width],
         "frames_scored": len(plan.indices),
         "frames": plan.indices.tolist(),
         "smoothness_pairs": int((~plan.starts).sum()),
-        "metrics": "as svp evaluate has them, means over the frames",
+        "metrics": {name: DEFINITIONS[name] for name in (*METRICS, *([PERCEPTUAL] if ablation.lpips else []))},
+        "mean": "over the frames",
         "front": f"no other point has less smoothness and less {distance}",
         "best": f"least smoothness of the points whose {distance} is at most {TOLERANCE:.0%} above the least",
         "lpips": ablation.lpips and ablation.lpips.sha256,

@@ -14,8 +14,7 @@ from svp_jax.metrics.score import joined, means, score
 from svp_jax.metrics.sources import Source, open_source
 
 PERCEPTUAL = "lpips_alex"
-HIGHER_IS_BETTER = ("psnr", "ssim")
-METRICS = ("psnr", "ssim", "mse", "smoothness", PERCEPTUAL)
+METRICS = ("psnr", "ssim", "mse", "smoothness")
 
 
 def open_perceptual() -> tuple[LPIPS | None, dict[str, str]]:
@@ -31,7 +30,7 @@ def score_render(folder: Path, reference: Source, lpips: LPIPS | None) -> dict[s
     subject = open_source(folder)
     pairs = pair_frames(subject, reference)
     count = len(pairs.subject)
-    meters: list[Meter] = [PictureMeter(count, 1, ["full"])]
+    meters: list[Meter] = [PictureMeter(count, 1, ["full"], reference.height, reference.width)]
     if lpips is not None:
         meters.append(PerceptualMeter(count, 1, reference.height, reference.width, lpips))
     pictures, truth = subject.pictures(pairs.subject), reference.pictures(pairs.reference)
@@ -39,5 +38,7 @@ def score_render(folder: Path, reference: Source, lpips: LPIPS | None) -> dict[s
     (values,) = (joined(rows) for rows in zip(*(meter.per_frame() for meter in meters), strict=True))
     found = means(values)["full"]
     return {
-        name: float(f"{found[name]:.8g}") if math.isfinite(found[name]) else None for name in METRICS if name in found
+        name: float(f"{found[name]:.8g}") if math.isfinite(found[name]) else None
+        for name in (*METRICS, PERCEPTUAL)
+        if name in found
     }

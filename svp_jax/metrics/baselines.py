@@ -14,6 +14,7 @@ from svp_jax.weights.base import open_base
 from svp_jax.weights.component import Component
 from svp_jax.weights.folder import open_model
 
+BLOCK = 256  # Frames that are looked up at a time.
 SIGNATURE_SIDE = 32  # Conditions are compared at this size: pose and expression show, single pixels do not.
 
 
@@ -21,6 +22,8 @@ def nearest_training_frames(
     training: Sequence[Capture], capture: Capture, indices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each frame, the training frame whose condition is the most like its own.
+
+    Holds 37 kB for each training frame.
 
     Args:
         training: captures with usable frames in their training splits, which are the candidates.
@@ -32,9 +35,12 @@ def nearest_training_frames(
     """
     candidates = np.concatenate([condition_signatures(each, each.train_indices) for each in training])
     squares = np.square(candidates).sum(axis=1)
-    # |a - b|^2 without |a|^2, which is the same for all candidates.
-    distances = squares - 2 * condition_signatures(capture, indices) @ candidates.T
-    nearest = distances.argmin(axis=1)
+    nearest = np.empty(len(indices), int)
+    for start in range(0, len(indices), BLOCK):
+        rows = slice(start, start + BLOCK)
+        # |a - b|^2 without |a|^2, which is the same for all candidates.
+        distances = squares - 2 * condition_signatures(capture, indices[rows]) @ candidates.T
+        nearest[rows] = distances.argmin(axis=1)
     sources = np.repeat(np.arange(len(training)), [len(each.train_indices) for each in training])
     return sources[nearest], np.concatenate([each.train_indices for each in training])[nearest]
 

@@ -12,13 +12,14 @@ from svp_jax.errors import UserError
 from svp_jax.face.labels import LABEL_INDEX, decode, face_mask
 from svp_jax.metrics.baselines import avatar_vae, mean_training_frame, nearest_training_frames, render_avatar
 from svp_jax.metrics.pairs import Pairs, pair_frames, shown_by_all
-from svp_jax.metrics.sources import Source, open_source
-from svp_jax.metrics.tracked import Pictures
+from svp_jax.metrics.sources import Pictures, Source, open_source
 from svp_jax.models.codec import round_trips
 from svp_jax.weights.component import instantiate
 
 # Where there is one method, there is nothing to tell it from.
 ALONE = "result"
+# What no method can be called.
+OTHER_ROWS = ("reference", "nearest_frame", "mean_frame", "vae_round_trip")
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,24 @@ def compare(subjects: Sequence[Path], reference: Path) -> Comparison:
 
 
 def method_names(paths: Sequence[Path]) -> list[str]:
-    """What methods are called: as their folder or file, with the folders above where that is not enough."""
+    """What methods are called: as their folder or file, with the folders above where that is not enough.
+
+    Raises:
+        UserError: one is given twice.
+    """
     if len(paths) == 1:
         return [ALONE]
-    absolute = [path.absolute().with_suffix("") for path in paths]
-    for depth in range(1, max(len(path.parts) for path in absolute) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in absolute]
-        if len(set(names)) == len(names):
-            return names
-    twice = next(path for path in paths if list(paths).count(path) > 1)
-    raise UserError(f"{twice} is given twice; give each method once")
+    resolved = [path.resolve() for path in paths]
+    for path, place in zip(paths, resolved, strict=True):
+        if resolved.count(place) > 1:
+            raise UserError(f"{path} is given twice; give each method once")
+    short = [path.with_suffix("") if path.is_file() else path for path in resolved]
+    depths = range(1, max(len(path.parts) for path in resolved) + 1)
+    for depth, named in itertools.chain(((depth, short) for depth in depths), ((depth, resolved) for depth in depths)):
+        names = ["/".join(path.parts[-depth:]) for path in named]
+        if len(set(names)) == len(names) and not {*OTHER_ROWS} & {*names}:
+            break
+    return names
 
 
 def _of(source: Source, pairs: Pairs) -> Pictures:

@@ -126,22 +126,18 @@ def parsing_agreement(labels: np.ndarray, reference: np.ndarray) -> float:
 
 
 @contextlib.contextmanager
-def picture_parser(choice: str | None = None) -> Iterator[tuple[str, Parser]]:
-    """(name, parser) for `parse_picture`; the same parser has to see result and reference.
-
-    Args:
-        choice: as of `parsers.open_parser`; None for the first that is there. Give a capture's own, the `parser` of its
-            settings, where that is a file.
+def picture_parser() -> Iterator[tuple[Parser, tuple[Path, ...]]]:
+    """(parser, its files) for `parse_picture`; the same parser has to see result and reference.
 
     Raises:
         UserError: there is no parser, or it cannot be used.
     """
-    with open_parser(default_parser() if choice is None else choice) as (name, parser, _):
+    with open_parser(default_parser()) as (_, parser, files):
         if parser is None:
             raise UserError(
                 f"parsing agreement needs a parser, not landmarks alone: get {SEGMENTER}: {how_to_get(SEGMENTER)}"
             )
-        yield name, parser
+        yield parser, files
 
 
 def parse_picture(parser: Parser, picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:

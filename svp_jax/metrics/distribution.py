@@ -126,7 +126,10 @@ def kid(
     Raises:
         UserError: fewer than 2 frames, or subsets larger than a set.
     """
-    one, other = _checked(features), _checked(reference_features)
+    one, other = features, reference_features
+    for each in (one, other):
+        for start in range(0, len(each), _ROWS):
+            _checked(each[start : start + _ROWS])
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"features have {one.shape[1]} and {other.shape[1]} numbers: must be equal")
     least = min(len(one), len(other))
@@ -141,7 +144,7 @@ def kid(
     for number in range(subsets):
         x = one[draw.choice(len(one), size, replace=False)]
         y = other[draw.choice(len(other), size, replace=False)]
-        distances[number] = _discrepancy(x, y)
+        distances[number] = _discrepancy(x.astype(np.float64), y.astype(np.float64))
     deviation = float(distances.std())
     return KID(float(distances.mean()), deviation, deviation / subsets**0.5, subsets, size)
 

@@ -10,6 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from svp_jax.errors import UserError
+from svp_jax.face.tracking import LANDMARKER
+from svp_jax.manifest import sha256_file
 from svp_jax.metrics.comparison import Comparison
 from svp_jax.metrics.control import IDENTITY_LEFT_OUT
 from svp_jax.metrics.meters.distribution import DISTRIBUTION, DistributionMeter
@@ -21,6 +23,7 @@ from svp_jax.metrics.meters.scales import SCALES, ScalesMeter
 from svp_jax.metrics.networks import open_inception, open_lpips
 from svp_jax.metrics.score import joined, score
 from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
+from svp_jax.model_files import find_model
 
 # What can be asked for, and the metrics of each.
 GROUPS = {
@@ -68,6 +71,8 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
         metrics: some of `GROUPS`.
         folder: where large things may lie meanwhile.
     """
+    if unknown := set(metrics) - GROUPS.keys():
+        raise ValueError(f"metrics are {sorted(unknown)}, allowed: {', '.join(GROUPS)}")
     count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
     size = reference.height, reference.width
     found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})
@@ -75,7 +80,7 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
     features = folder / "features"
     features.mkdir()
     openers: dict[str, Callable[[], Meter]] = {
-        "pictures": lambda: PictureMeter(count, rows, comparison.regions),
+        "pictures": lambda: PictureMeter(count, rows, comparison.regions, *size),
         "scales": lambda: ScalesMeter(count, rows, *size),
         "motion": lambda: MotionMeter(count, rows, comparison.regions),
         "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
@@ -115,15 +120,17 @@ def _left_out(found: Measured, group: str, metrics: Sequence[str]) -> Iterator[b
 def _track(comparison: Comparison, found: Measured) -> None:
     """Adds what a tracker and a parser see."""
     count = len(comparison.frames.reference)
-    pictures = {"reference": comparison.references} | comparison.rows
-    reference, *rows = track(pictures, count, comparison.reference.frame_rate).values()
+    rate = comparison.reference.frame_rate
+    (reference,) = track({"reference": comparison.references}, count, rate).values()
+    rows = list(track(comparison.rows, count, rate).values())
+    found.networks["tracker"] = {LANDMARKER: sha256_file(find_model(LANDMARKER))}
     scores = tracking_scores(rows, reference, comparison.frames.follows)
     found.add([regions for regions, _ in scores], [totals for _, totals in scores])
     try:
         seen = list(zip(comparison.rows.values(), rows, strict=True))
-        name, scores = parsing_scores(seen, (comparison.references, reference), count)
+        files, scores = parsing_scores(seen, (comparison.references, reference), count)
     except UserError as reason:
         found.left_out |= dict.fromkeys(PARSING, str(reason))
     else:
-        found.networks["parser"] = {name: ""}
+        found.networks["parser"] = {file.name: sha256_file(file) for file in files}
         found.add(scores, [{}] * len(scores))

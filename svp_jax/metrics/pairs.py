@@ -15,16 +15,33 @@ class Pairs:
 
     Attributes:
         subject, reference: int [n], positions.
-        follows: bool [n], the pair comes right after the one before it, in the same shot.
+        seconds: float [n, 2], when either video shows them.
+        shots: int [n], the same number for pairs of the same shot of both.
+        step: seconds of a frame of the video with the fewer ones.
         rule: how they were paired, in words.
         left_out: reason -> number of the subject's pictures that are not scored.
     """
 
     subject: np.ndarray
     reference: np.ndarray
-    follows: np.ndarray
+    seconds: np.ndarray
+    shots: np.ndarray
+    step: float
     rule: str
     left_out: dict[str, int]
+
+    @property
+    def follows(self) -> np.ndarray:
+        """bool [n], the pair comes right after the one before it, in the same shot, and both videos go on as far."""
+        steps = np.diff(self.seconds, axis=0)
+        # A quarter: times of containers are rounded.
+        near = (steps > 0).all(axis=1) & (np.abs(steps - self.step) <= self.step / 4).all(axis=1)
+        return np.concatenate([[False], near & (np.diff(self.shots) == 0)])
+
+    def chosen(self, rows: np.ndarray, left_out: dict[str, int], step: float) -> "Pairs":
+        """Only these rows."""
+        parts = (self.subject[rows], self.reference[rows], self.seconds[rows], self.shots[rows])
+        return Pairs(*parts, step, self.rule, self.left_out | left_out)
 
 
 def pair_frames(subject: Source, reference: Source) -> Pairs:
@@ -63,9 +80,16 @@ def pair_frames(subject: Source, reference: Source) -> Pairs:
             leave_out(f"no face in the {source.kind} {source.path.name}", shot < 0)
     if not keep.any():
         raise UserError(f"{subject.path}: no frame is left to score ({left_out}); choose other frames")
-    kept, shots = positions[keep], shots[keep]
-    follows = np.concatenate([[False], (np.diff(kept) == 1) & (np.diff(shots) == 0)])
-    return Pairs(kept, numbers[keep], follows, rule, left_out)
+    kept, numbers, shots = positions[keep], numbers[keep], shots[keep]
+    seconds = np.stack([subject.times[kept], reference.times[numbers]], axis=1)
+    step = float(max(1 / subject.frame_rate, 1 / reference.frame_rate))
+    pairs = Pairs(kept, numbers, seconds, shots, step, rule, left_out)
+    # Where the subject has more frames, one for each of the reference's.
+    _, first = np.unique(numbers, return_index=True)
+    more = len(numbers) - len(first)
+    return pairs.chosen(
+        np.sort(first), {"another one shows the same frame of the reference": more} if more else {}, step
+    )
 
 
 def shown_by_all(pairs: list[Pairs], names: list[str]) -> list[Pairs]:
@@ -82,19 +106,12 @@ def shown_by_all(pairs: list[Pairs], names: list[str]) -> list[Pairs]:
     common = set.intersection(*(set(each.reference.tolist()) for each in pairs))
     if not common:
         raise UserError(f"{' and '.join(names)} show no frame of the reference together; score them one by one")
-    common = np.array(sorted(common))
-    chosen = [np.unique(each.reference, return_index=True) for each in pairs]
-    rows = [first[np.isin(frames, common)] for frames, first in chosen]
-    # Only where all of them go on: scores of motion are then taken between the same frames.
-    follows = np.concatenate([[False], np.diff(common) == 1])
-    for each, row in zip(pairs, rows, strict=True):
-        follows &= each.follows[row] & np.concatenate([[False], np.diff(row) == 1])
-    reason = "not shown by every method"
+    rows = [np.flatnonzero(np.isin(each.reference, list(common))) for each in pairs]
+    step = max(each.step for each in pairs)
     found = []
     for each, row in zip(pairs, rows, strict=True):
         dropped = len(each.subject) - len(row)
-        left_out = each.left_out | ({reason: dropped} if dropped else {})
-        found.append(Pairs(each.subject[row], common, follows, each.rule, left_out))
+        found.append(each.chosen(row, {"not shown by every method": dropped} if dropped else {}, step))
     return found
 
 
@@ -137,22 +154,33 @@ def _matching(subject: Source, reference: Source) -> tuple[np.ndarray, str]:
             )
             return numbers, "by the frame map of render.json, of another driver than the reference"
         return numbers, "by the frame map of render.json"
-    if subject.count == reference.count:
-        return same, "by position: both have the same number of frames"
+    if subject.count == reference.count and _at_the_same_times(subject.times, reference.times, reference):
+        return same, "by position: both show as many frames at the same times"
     # In a video file, which may be the driver's; a render shows frames of its own.
     if reference.kind == "video" and subject.render is not None and max(subject.render["frames"]) < reference.count:
-        return np.array(subject.render["frames"]), "by the frame map of render.json"
+        numbers = np.array(subject.render["frames"])
+        times = reference.times[numbers] - reference.times[numbers[0]]
+        if _at_the_same_times(subject.times, times, reference):
+            return numbers, "by the frame map of render.json"
     if reference.capture is not None:
         start, stop = reference.capture.manifest["split"]["test"]
         if subject.count == stop - start:
-            return start + same, "by position in the reference's held-out part"
-    subject_length, length = (float(s.count / s.frame_rate) for s in (subject, reference))
+            times = reference.times[start:stop] - reference.times[start]
+            if _at_the_same_times(subject.times, times, reference):
+                return start + same, "by position in the reference's held-out part"
+    # Half a frame, and a microsecond for rounding.
+    half = 0.5 / float(subject.frame_rate) + 1e-6
+    subject_length, length = (each.times[-1] + 1 / float(each.frame_rate) for each in (subject, reference))
     if abs(subject_length - length) <= float(max(1 / subject.frame_rate, 1 / reference.frame_rate)):
-        middles = (same + 0.5) * float(reference.frame_rate / subject.frame_rate)
-        numbers = np.minimum(middles.astype(int), reference.count - 1)
-        return numbers, "by time: the reference's frame on screen in the middle of each"
+        numbers = np.searchsorted(reference.times, subject.times + half, side="right") - 1
+        return numbers, "by time: the reference's frame on screen half a frame after each begins"
     raise UserError(
-        f"{subject.path} has {subject.count} frames ({subject_length:.2f} s), {reference.path} has "
-        f"{reference.count} ({length:.2f} s); allowed: the same number of frames, the same length, as many "
-        "frames as the reference's held-out part, or a render of it"
+        f"{subject.path} has {subject.count} frames ({subject_length:.2f} s, {float(subject.frame_rate):g} a second), "
+        f"{reference.path} has {reference.count} ({length:.2f} s, {float(reference.frame_rate):g} a second); allowed: "
+        "the same length, that of the reference's held-out part, or a render of it"
     )
+
+
+def _at_the_same_times(times: np.ndarray, others: np.ndarray, source: Source) -> bool:
+    """Whether frame by frame they are less than half a frame of `source` apart."""
+    return bool((np.abs(times - others) < 0.5 / float(source.frame_rate)).all())

@@ -4,6 +4,7 @@ import hashlib
 import json
 from importlib import metadata
 
+import cv2
 import numpy as np
 
 from svp_jax.face.labels import FACE_LABELS
@@ -12,6 +13,7 @@ from svp_jax.metrics.comparison import Comparison
 from svp_jax.metrics.differences import LEVEL, RESAMPLES
 from svp_jax.metrics.sources import Source
 
+VERSIONS = ("svp_jax", "numpy", "scipy", "av", "jax", "mediapipe", "onnxruntime")
 DEFINITIONS = {
     "psnr": "of the mean squared error, peak 1; means leave out equal pictures, which psnr_infinite counts",
     "ssim": "7 x 7 uniform window, sample covariances, K 0.01 and 0.03 (scikit-image's default)",
@@ -37,6 +39,7 @@ DEFINITIONS = {
     "pose_distance": "angle between head rotations, degrees",
     "landmark_jitter": "mean absolute second difference of landmarks, pixels; landmark_jitter_reference is the "
     "reference's own",
+    "faces_missing": "frames with a face in the reference and none here; the others leave them out",
     "parsing_agreement": "mean intersection over union of the reference's labels, one parser on both",
 }
 
@@ -61,9 +64,11 @@ def protocol_of(comparison: Comparison, metrics: set[str], networks: dict[str, d
         "frames_scored": len(frames.reference),
         "frames_of_the_references_training_split": in_training,
         "smoothness_pairs": int(frames.follows.sum()),
+        "follows": "".join("01"[int(flag)] for flag in frames.follows),
         "reference_frames": frames.reference.tolist(),
         "mask": f"face: reference pixels whose parsing label is one of {', '.join(FACE_LABELS)}; person: all but the "
-        "background; of two frames, the pixels in either's mask; a frame with an empty mask has no number",
+        "background; of two frames, the pixels in either's mask (warping_error: in the later one's); a frame with an "
+        "empty mask has no number",
         "mean": "over the frames where a number is defined and finite",
         "metrics": {name: text for name, text in DEFINITIONS.items() if name in metrics},
         "networks": networks,
@@ -72,7 +77,7 @@ def protocol_of(comparison: Comparison, metrics: set[str], networks: dict[str, d
         "mean_frame": "mean of the training frames",
         "vae_round_trip": "reference encoded (posterior mean) and decoded by the VAE that the result was made with",
         "intervals": f"{LEVEL:.0%}, circular block bootstrap over frames, {RESAMPLES} resamples",
-        "versions": {name: metadata.version(name) for name in ("svp_jax", "numpy", "av", "jax", "mediapipe")},
+        "versions": {name: metadata.version(name) for name in VERSIONS} | {"opencv": cv2.__version__},
     }
 
 
@@ -87,5 +92,7 @@ def protocol_sha256(protocol: dict, pictures: str) -> str:
     Args:
         pictures: as of `kind_of_pictures`.
     """
-    text = json.dumps(protocol | {"pictures": pictures}, sort_keys=True, separators=(",", ":"))
+    # Which of the metrics were asked for decides on none of them.
+    decisive = {name: value for name, value in protocol.items() if name != "metrics"} | {"pictures": pictures}
+    text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

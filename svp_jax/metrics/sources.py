@@ -1,6 +1,6 @@
 """What can be scored: a render, a capture, a video file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,9 @@ from svp_jax.capture.video import nominal_rate, open_video
 from svp_jax.errors import UserError
 from svp_jax.manifest import FILE_NAMES, read_manifest, sha256_file
 
+Pictures = Callable[[np.ndarray], Iterator[np.ndarray]]
+"""Numbers of scored frames, rising -> their pictures uint8 [H, W, 3]."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -20,6 +23,7 @@ class Source:
 
     Attributes:
         kind: "render", "capture" or "video".
+        times: float [count], seconds from the first picture on.
         video: the file that the pictures are decoded from; None for a capture and a render.
         capture: None but for a capture.
         render: the manifest of a render, else None.
@@ -31,6 +35,7 @@ class Source:
     width: int
     count: int
     frame_rate: Fraction
+    times: np.ndarray
     video: Path | None = None
     capture: Capture | None = None
     render: dict | None = None
@@ -84,6 +89,7 @@ def open_source(path: Path) -> Source:
             capture.size,
             capture.frame_count,
             capture.frame_rate,
+            _even_times(capture.frame_count, capture.frame_rate),
             capture=capture,
         )
     if not (path / FILE_NAMES["render"]).is_file():
@@ -99,6 +105,7 @@ def open_source(path: Path) -> Source:
         manifest["size"],
         len(manifest["frames"]),
         Fraction(manifest["frame_rate"]),
+        _even_times(len(manifest["frames"]), Fraction(manifest["frame_rate"])),
         render=manifest,
     )
 
@@ -111,6 +118,10 @@ def _frame_path(render: Path, frame: int) -> Path:
 def _open_video(path: Path) -> Source:
     video = open_video(path)
     # Containers may announce no number of frames, or a wrong one.
-    times = np.array([time for time, _ in video.frames()])
+    times = np.array([float(time) for time, _ in video.frames()])
     rate = nominal_rate(times, video.frame_rate)
-    return Source(path, "video", video.height, video.width, len(times), rate, video=path)
+    return Source(path, "video", video.height, video.width, len(times), rate, times - times[0], video=path)
+
+
+def _even_times(count: int, rate: Fraction) -> np.ndarray:
+    return np.arange(count) / float(rate)

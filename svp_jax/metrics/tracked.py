@@ -1,7 +1,7 @@
 """Whether each picture shows the face that the reference shows, by one tracker and one parser that look at both."""
 
-from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -17,12 +17,10 @@ from svp_jax.metrics.control import (
     track_pictures,
 )
 from svp_jax.metrics.meters.meter import Regions
+from svp_jax.metrics.sources import Pictures
 from svp_jax.metrics.temporal import landmark_jitter
 
-Pictures = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""Numbers of scored frames, rising -> their pictures uint8 [H, W, 3]."""
-
-TRACKING = ("landmark_distance", "expression_distance", "pose_distance", "landmark_jitter")
+TRACKING = ("landmark_distance", "expression_distance", "pose_distance", "landmark_jitter", "faces_missing")
 PARSING = ("parsing_agreement",)
 
 
@@ -40,7 +38,7 @@ def track(pictures: dict[str, Pictures], count: int, frame_rate: Fraction) -> di
 
 
 def tracking_scores(rows: list[Tracked], reference: Tracked, follows: np.ndarray) -> list[tuple[Regions, dict]]:
-    """Of each row the scores per frame, and the jitter of the whole video beside the reference's own."""
+    """Of each row the scores per frame, and of the whole video jitter, the reference's own, and lost faces."""
     own = landmark_jitter(reference.landmarks, follows)
     found = []
     for row in rows:
@@ -50,21 +48,24 @@ def tracking_scores(rows: list[Tracked], reference: Tracked, follows: np.ndarray
             "pose_distance": pose_distance(row.rotation, reference.rotation),
         }
         jitter = landmark_jitter(row.landmarks, follows)
-        found.append(({"full": values}, {"landmark_jitter": jitter, "landmark_jitter_reference": own}))
+        # Scores leave them out: who loses the face looks better than he is.
+        missing = int((reference.found & ~row.found).sum())
+        totals = {"landmark_jitter": jitter, "landmark_jitter_reference": own, "faces_missing": missing}
+        found.append(({"full": values}, totals))
     return found
 
 
 def parsing_scores(
     rows: list[tuple[Pictures, Tracked]], reference: tuple[Pictures, Tracked], count: int
-) -> tuple[str, list[Regions]]:
-    """The parser's name, and of each row the agreement of its parsing maps with the reference's, per frame.
+) -> tuple[tuple[Path, ...], list[Regions]]:
+    """The parser's files, and of each row the agreement of its parsing maps with the reference's, per frame.
 
     Raises:
         UserError: there is no parser, or the pictures are not square.
     """
     numbers = np.arange(count)
     values = [np.full(count, np.nan) for _ in rows]
-    with picture_parser() as (name, parser):
+    with picture_parser() as (parser, files):
         shown = zip(*(pictures(numbers) for pictures, _ in (reference, *rows)), strict=True)
         for number, (truth, *images) in enumerate(tqdm(shown, desc="parse", total=count, unit="frame")):
             expected = parse_picture(parser, truth, reference[1].landmarks[number])
@@ -74,4 +75,4 @@ def parsing_scores(
                 labels = parse_picture(parser, image, rows[row][1].landmarks[number])
                 # Without a face in the picture nothing agrees.
                 values[row][number] = 0.0 if labels is None else parsing_agreement(labels, expected)
-    return name, [{"full": {"parsing_agreement": each}} for each in values]
+    return files, [{"full": {"parsing_agreement": each}} for each in values]

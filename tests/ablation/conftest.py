@@ -4,7 +4,7 @@ import pytest
 from factories import make_avatar, make_base, make_capture
 
 from svp_jax.manifest import body_of, read_manifest, write_manifest
-from svp_jax.rendering import stages
+from svp_jax.rendering import stage_sampler
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +27,11 @@ def avatar_folder(capture_folder, tmp_path_factory):
 @pytest.fixture
 def traces(monkeypatch) -> list:
     """Grows by one with each program of a stage that is traced, and so compiled."""
-    found, original = [], stages.sample_sequence
+    found, original = [], stage_sampler.sample_sequence
 
     def counted(*arguments, **settings):
         found.append(1)
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(stages, "sample_sequence", counted)
+    monkeypatch.setattr(stage_sampler, "sample_sequence", counted)
     return found

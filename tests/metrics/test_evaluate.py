@@ -1,6 +1,7 @@
 """Reports of renders, captures and videos against captures and videos."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from fractions import Fraction
@@ -15,7 +16,8 @@ from svp_jax.capture.images import read_png, write_png
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
 from svp_jax.manifest import read_manifest, sha256_file, write_manifest
-from svp_jax.metrics import evaluate, mse, psnr, summary
+from svp_jax.metrics import evaluate, measured, mse, psnr, summary
+from svp_jax.metrics import protocol as protocol_module
 from svp_jax.metrics.baselines import (
     avatar_vae,
     condition_signatures,
@@ -23,7 +25,7 @@ from svp_jax.metrics.baselines import (
     nearest_training_frames,
 )
 from svp_jax.metrics.comparison import method_names
-from svp_jax.metrics.pairs import pair_frames
+from svp_jax.metrics.pairs import pair_frames, shown_by_all
 from svp_jax.metrics.score import means
 from svp_jax.metrics.sources import open_source
 from svp_jax.models.codec import round_trips
@@ -270,21 +272,31 @@ def test_a_video_of_the_held_out_part_is_paired_with_it(capture, tmp_path):
 def test_videos_of_other_rates_are_paired_by_time(tmp_path):
     fast = write_video(tmp_path / "fast.mp4", range(12), Fraction(50))
     slow = write_video(tmp_path / "slow.mp4", range(6), Fraction(25))
-    assert pair_frames(open_source(fast), open_source(slow)).reference.tolist() == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-        3,
-        3,
-        4,
-        4,
-        5,
-        5,
-    ]
-    assert pair_frames(open_source(slow), open_source(fast)).reference.tolist() == [1, 3, 5, 7, 9, 11]
+    pairs = pair_frames(open_source(fast), open_source(slow))
+    assert pairs.reference.tolist() == [0, 1, 2, 3, 4, 5] and pairs.subject.tolist() == [0, 2, 4, 6, 8, 10]
+    assert pairs.left_out == {"another one shows the same frame of the reference": 6}
+    assert pairs.follows.tolist() == [False] + [True] * 5
+    pairs = pair_frames(open_source(slow), open_source(fast))
+    assert pairs.reference.tolist() == [1, 3, 5, 7, 9, 11] and pairs.follows.tolist() == [False] + [True] * 5
+    both = shown_by_all([pairs, pair_frames(open_source(fast), open_source(fast))], ["slow", "fast"])
+    assert both[1].subject.tolist() == [1, 3, 5, 7, 9, 11] and both[1].follows.tolist() == [False] + [True] * 5
+
+
+def test_as_many_frames_of_another_rate_are_not_paired_by_position(tmp_path):
+    fast = write_video(tmp_path / "fast.mp4", range(12), Fraction(50))
+    slow = write_video(tmp_path / "slow.mp4", range(12), Fraction(25))
+    with pytest.raises(UserError, match=r"12 frames \(0\.24 s, 50 a second\).*12 \(0\.48 s, 25 a second\)"):
+        pair_frames(open_source(fast), open_source(slow))
+
+
+def test_frames_that_are_missing_in_between_are_left_out(tmp_path):
+    """Of a video that kept its times when it lost two frames."""
+    whole = open_source(write_video(tmp_path / "a.mp4", range(24)))
+    kept = np.delete(np.arange(24), [5, 11])
+    part = dataclasses.replace(whole, count=22, times=whole.times[kept])
+    pairs = pair_frames(part, whole)
+    assert pairs.reference.tolist() == kept.tolist()
+    assert np.flatnonzero(~pairs.follows).tolist() == [0, 5, 10]
 
 
 def test_pictures_of_a_video_are_read_in_order_with_gaps(tmp_path):
@@ -399,7 +411,7 @@ def test_means_leave_out_what_is_not_finite_and_count_equal_pictures():
     ("case", "message"),
     [
         ("size", "64 x 64 pixels.*128 x 128.*resizing would change"),
-        ("count", "12 frames.*30.*held-out part"),
+        ("count", "12 frames .*30 .*held-out part"),
         ("too short", "frames up to 29.*has only 10"),
         ("rate", "50 frames/s.*25"),
         ("exists", "add --force"),
@@ -494,10 +506,21 @@ class TestSeveralMethods:
 
     def test_names(self):
         assert method_names([Path("a/render")]) == ["result"]
-        assert method_names([Path("a/render"), Path("b.mp4")]) == ["render", "b"]
+        assert method_names([Path("a/render"), Path("b")]) == ["render", "b"]
         assert method_names([Path("a/render"), Path("b/render")]) == ["a/render", "b/render"]
+        # A folder's name has no suffix, and a row of the report is no method.
+        assert method_names([Path("strength_0.3"), Path("strength_0.6")]) == ["strength_0.3", "strength_0.6"]
+        assert method_names([Path("a/mean_frame"), Path("a/b")]) == ["a/mean_frame", "a/b"]
         with pytest.raises(UserError, match="a/render is given twice"):
             method_names([Path("a/render"), Path("a/render")])
+
+    def test_names_of_files(self, tmp_path):
+        files = [tmp_path / "x" / name for name in ("a.mp4", "a.mkv", "b.mp4")]
+        (tmp_path / "x").mkdir()
+        for file in files:
+            file.touch()
+        assert method_names(files) == ["a.mp4", "a.mkv", "b.mp4"]
+        assert method_names(files[1:]) == ["a", "b"]
 
     def test_methods_without_a_common_frame(self, capture, avatar, tmp_path):
         driver = sha256_of(capture)
@@ -557,3 +580,80 @@ def test_a_video_that_breaks_off(tmp_path):
     with pytest.raises(UserError, match=r"broken\.mp4"):
         evaluate(tmp_path / "broken.mp4", path, tmp_path / "report")
     assert not (tmp_path / "report").exists() and not (tmp_path / "report.partial").exists()
+
+
+def test_nothing_that_could_be_measured_is_a_report_too(tmp_path):
+    video = write_video(tmp_path / "a.mp4", range(3))
+    report = evaluate(video, video, tmp_path / "report", metrics=("scales",))
+    assert "161 x 161" in read_manifest(report, "report")["left_out"]["ms_ssim"]
+    assert "161 x 161" in summary(report) and (report / "table.md").exists()
+    with pytest.raises(ValueError, match=r"metrics are \['psnr'\], allowed: pictures, "):
+        evaluate(video, video, tmp_path / "other", metrics=("psnr",))
+
+
+class Distance:
+    """Stands for LPIPS."""
+
+    net, smallest = "alex", 8
+
+    def __init__(self, sha256="0"):
+        self.sha256 = {"weights": sha256}
+
+    def features(self, images):
+        return [images.mean(axis=(1, 2))]
+
+    def distance(self, features, others):
+        return np.abs(features[0] - others[0]).sum(axis=1)
+
+
+class Features:
+    """Stands for Inception."""
+
+    sha256 = "no weights"
+
+    def features(self, images):
+        return np.tile(images.mean(axis=(1, 2)), (1, 683))[:, :2048].astype(np.float32)
+
+
+@pytest.fixture
+def with_networks(monkeypatch):
+    def using(sha256):
+        monkeypatch.setattr(measured, "open_lpips", lambda net: Distance(sha256))
+        monkeypatch.setattr(measured, "open_inception", Features)
+
+    return using
+
+
+def test_networks_are_in_the_report(with_networks, tmp_path):
+    with_networks("0")
+    first, second = (write_video(tmp_path / f"{start}.mp4", range(start, start + 6)) for start in (0, 1))
+    settings = {"metrics": ("lpips_alex", "distribution")}
+    report = evaluate([first, second], first, tmp_path / "report", **settings)
+    manifest = read_manifest(report, "report")
+    exact, other = (manifest["scores"][name]["full"] for name in ("0", "1"))
+    assert exact["lpips_alex"] == 0 < other["lpips_alex"] and exact["fid"] == pytest.approx(0, abs=1e-6)
+    assert {"fid", "kid", "kid_error", "tlpips_alex"} <= other.keys()
+    assert manifest["protocol"]["networks"] == {"lpips_alex": {"weights": "0"}, "inception": "no weights"}
+    assert any(each["metric"] == "lpips_alex" for each in manifest["differences"])
+    assert sorted(path.name for path in report.iterdir() if path.is_dir()) == []
+    # Other weights are another protocol.
+    with_networks("1")
+    again = read_manifest(evaluate([first, second], first, tmp_path / "again", **settings), "report")
+    assert again["protocol_sha256"] != manifest["protocol_sha256"]
+
+
+@pytest.mark.parametrize("change", ["cuts", "frames", "versions", "reference"])
+def test_what_decides_on_numbers_is_in_the_hash(change, tmp_path, monkeypatch):
+    def protocol(name, **settings):
+        folder = make_capture(tmp_path / name, 8, **settings)
+        return read_manifest(evaluate(folder, folder, tmp_path / f"report_{name}", metrics=("scales",)), "report")
+
+    usual = protocol("usual", cuts=(4,))
+    if change == "versions":
+        monkeypatch.setattr(protocol_module, "VERSIONS", ("svp_jax",))
+    settings = {"cuts": {"cuts": (5,)}, "frames": {"cuts": (4,), "without_face": (7,)}, "reference": {"cuts": (3,)}}
+    other = protocol("other", **settings.get(change, {"cuts": (4,)}))
+    assert other["protocol_sha256"] != usual["protocol_sha256"]
+    if change == "cuts":
+        assert other["protocol"]["smoothness_pairs"] == usual["protocol"]["smoothness_pairs"]
+        assert other["protocol"]["follows"] != usual["protocol"]["follows"]

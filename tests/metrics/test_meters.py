@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from svp_jax import cli
+from svp_jax.errors import UserError
 from svp_jax.metrics import distribution, flicker, l1, ms_ssim, mse, psnr, smoothness, ssim, tof, warping_error
 from svp_jax.metrics.flow import motion_between, optical_flow
 from svp_jax.metrics.measured import GROUPS
@@ -32,7 +33,7 @@ def measured(*meters, rows=ROWS, reference=REFERENCE, masks=MASKS):
 
 def test_pictures_and_motion():
     regions = ["full", "face"]
-    found = measured(PictureMeter(COUNT, 2, regions), MotionMeter(COUNT, 2, regions))
+    found = measured(PictureMeter(COUNT, 2, regions, SIDE, SIDE), MotionMeter(COUNT, 2, regions))
     for row, pictures in enumerate(ROWS):
         for region in regions:
             values = found[row][region]
@@ -115,18 +116,29 @@ def test_distribution(tmp_path):
     assert meter.networks == {"inception": {"file": "1"}}
 
 
+def test_pictures_that_are_too_small():
+    with pytest.raises(UserError, match="the pictures are 6 x 64, SSIM needs 7 x 7 or more"):
+        PictureMeter(COUNT, 1, ["full"], 64, 6)
+    with pytest.raises(UserError, match="the pictures are 7 x 64, LPIPS"):
+        PerceptualMeter(COUNT, 1, 64, 7, Distance())
+    with pytest.raises(UserError, match="the pictures are 160 x 161, its five scales need 161 x 161 or more"):
+        ScalesMeter(COUNT, 1, 161, 160)
+    with pytest.raises(UserError, match="only one is scored"):
+        DistributionMeter(1, 1, None, None)
+
+
 def test_the_command_line_knows_all_groups():
     assert set(get_args(cli._MetricGroup)) == GROUPS.keys()
 
 
 def test_as_many_frames_of_each():
     with pytest.raises(ValueError, match="zip"):
-        measured(PictureMeter(COUNT, 2, ["full", "face"]), rows=[ROWS[0], ROWS[1][:2]])
+        measured(PictureMeter(COUNT, 2, ["full", "face"], SIDE, SIDE), rows=[ROWS[0], ROWS[1][:2]])
 
 
 def test_a_mask_that_is_empty_gives_no_numbers():
     masks = [{"full": None, "face": np.zeros((SIDE, SIDE), bool)}] * COUNT
-    (found,) = measured(PictureMeter(COUNT, 1, ["full", "face"]), rows=ROWS[:1], masks=masks)
+    (found,) = measured(PictureMeter(COUNT, 1, ["full", "face"], SIDE, SIDE), rows=ROWS[:1], masks=masks)
     averages = means(found)
     assert np.isnan(averages["face"]["mse"]) and np.isnan(averages["face"]["smoothness"])
     assert averages["full"]["mse"] > 0

@@ -36,7 +36,7 @@ def test_another_protocol_is_marked_and_competes_with_nobody():
     text = markdown(made)
     assert "**99" not in text
     assert r"\<img src=x onerror=alert(1)\> †" in text
-    assert "† scored under another protocol" in text
+    assert "† its pictures come from a video file" in text
     made["methods"][odd]["protocol_sha256"] = made["protocol_sha256"]
     text = markdown(made)
     assert "**99.00**" in text
@@ -63,7 +63,7 @@ def test_flicker_is_best_where_it_is_the_references_own():
 def test_equal_pictures_have_an_infinite_psnr():
     made = report_factory.manifest()
     made["scores"]["ours"]["full"] |= {"psnr": None, "psnr_infinite": 48}
-    assert row(markdown(made), "ours", "|")[1] == "**∞**"
+    assert row(markdown(made), "ours", "|")[1] == "∞"
     assert "psnr infinite" not in markdown(made)
 
 
@@ -81,7 +81,7 @@ def test_differences_say_on_which_side_of_zero_they_lie():
 def test_left_out_is_listed_with_its_reason():
     text = markdown(report_factory.manifest())
     assert "- identity: no network is named; give one with --identity NETWORK" in text
-    assert r"- fvd: \<b\>no weights\</b\>" in text
+    assert r"- FVD: \<b\>no weights\</b\>" in text
     assert "- ours: 2 frames not scored: no face" in text
 
 
@@ -108,7 +108,7 @@ def test_latex_is_plain_and_escaped():
     assert text.count(r"\begin{tabular}{lrrrrr}") == 1
     assert text.count(r"\end{tabular}") == 2
     assert "rule" not in text
-    assert r"$^\dagger$ scored under another protocol" in text
+    assert r"$^\dagger$ its pictures come from a video file" in text
     for line in text.splitlines():
         if line.endswith(r"\\"):
             assert len(re.findall(r"(?<!\\)&", line)) in (3, 5)
@@ -131,8 +131,17 @@ def test_directions():
     assert badness("of_somebody_else", 1.0, None) is None
 
 
-def test_equal_pictures_are_the_best():
-    scores = {"a": {"full": {"psnr": None, "psnr_infinite": 3}}, "b": {"full": {"psnr": 30.0, "psnr_infinite": 0}}}
+@pytest.mark.parametrize(
+    ("other", "best", "text"),
+    [
+        ({"psnr": 30.0, "psnr_infinite": 0, "mse": 0.001}, [True, False], "30.00"),
+        # Of its mean equal pictures are left out.
+        ({"psnr": 20.0, "psnr_infinite": 47, "mse": 0.0002}, [True, False], "20.00 (47 ∞)"),
+    ],
+)
+def test_equal_pictures_are_the_best(other, best, text):
+    scores = {"a": {"full": {"psnr": None, "psnr_infinite": 48, "mse": 0.0}}, "b": {"full": other}}
     methods = {name: {"protocol_sha256": "0"} for name in scores}
     (table,) = score_tables({"methods": methods, "scores": scores})
-    assert [row[0].best for row in table.cells] == [True, False] and table.cells[0][0].text == "∞"
+    assert table.metrics[0] == "psnr"
+    assert [row[0].best for row in table.cells] == best and [row[0].text for row in table.cells] == ["∞", text]

@@ -60,7 +60,7 @@ def _rates(size: int, repeats: int) -> dict[str, float]:
 def _scored(images: list[np.ndarray], references: list[np.ndarray], mask: np.ndarray) -> None:
     """PSNR, SSIM, MSE, L1, smoothness and flicker of the frame and the face."""
     masks = [{"full": None, "face": mask}] * len(images)
-    meter = PictureMeter(len(images), 1, ["full", "face"])
+    meter = PictureMeter(len(images), 1, ["full", "face"], *mask.shape)
     score([images], references, masks, [number > 0 for number in range(len(images))], [meter])
 
 

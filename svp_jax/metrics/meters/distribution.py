@@ -7,10 +7,9 @@ import numpy as np
 from svp_jax.errors import UserError
 from svp_jax.metrics.distribution import frechet_distance, kid, moments
 from svp_jax.metrics.meters.meter import Moment, Regions
-from svp_jax.metrics.networks import Inception
+from svp_jax.metrics.networks.inception import FEATURES, Inception
 
 DISTRIBUTION = ("fid", "kid", "kid_error")
-FEATURES = 2048
 _BATCH = 256
 
 

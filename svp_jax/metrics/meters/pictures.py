@@ -1,6 +1,7 @@
 """How close each picture is to the reference's, and how it changes: all that needs no network and no flow."""
 
-from svp_jax.metrics.image import MARGIN, absolute_error_map, decibels, masked_mean, squared_error_map, ssim_map
+from svp_jax.errors import UserError
+from svp_jax.metrics.image import MARGIN, WINDOW, absolute_error_map, decibels, masked_mean, squared_error_map, ssim_map
 from svp_jax.metrics.meters.meter import Moment, Regions, Values, either
 from svp_jax.metrics.temporal import motion_error_map
 
@@ -12,9 +13,15 @@ class PictureMeter:
 
     Args:
         count: frames. rows: of pictures. regions: that the moments' masks have.
+        height, width: of the pictures.
+
+    Raises:
+        UserError: they are smaller than SSIM's window.
     """
 
-    def __init__(self, count: int, rows: int, regions: list[str]):
+    def __init__(self, count: int, rows: int, regions: list[str], height: int, width: int):
+        if min(height, width) < WINDOW:
+            raise UserError(f"the pictures are {width} x {height}, SSIM needs {WINDOW} x {WINDOW} or more")
         self.networks: dict[str, dict[str, str]] = {}
         self.values = Values(count, rows, regions, PICTURES)
 

@@ -8,7 +8,6 @@ key frames; near ones make it quick. Pictures one by one, the other way, took 3 
 import itertools
 import math
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from svp_jax.capture.video_writer import VideoWriter
+from svp_jax.metrics.sources import Pictures
 
 SIDE = 256  # pixels of a tile's longer side, at most
 TILE_FRAMES = 6000  # tiles times frames, at most; about 2 kB each, and a third more as text in the page
@@ -26,7 +26,6 @@ MAX_DENOMINATOR = 10000  # of the rate: containers count in whole ticks
 KEY_FRAME_EVERY = 12
 CRF = 23
 REFERENCE = "reference"
-Pictures = Callable[[np.ndarray], Iterator[np.ndarray]]  # numbers of scored frames, rising -> their pictures
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ MEASURES = {
     "flicker_reference": Measure("reference's flicker", "none"),
     "landmark_jitter": Measure("landmark jitter", "reference", "px"),
     "landmark_jitter_reference": Measure("reference's landmark jitter", "none", "px"),
+    "faces_missing": Measure("faces missing"),
     "landmark_distance": Measure("landmark distance", unit="% of the eyes' distance"),
     "expression_distance": Measure("expression distance"),
     "pose_distance": Measure("pose distance", unit="°"),

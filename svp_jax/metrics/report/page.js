@@ -68,7 +68,8 @@ function startFrames() {
       return;
     }
     if (state.frame === positions.length - 1) go(0);
-    film.video.play();
+    // Refused where it is paused before it began.
+    film.video.play().catch(() => {});
   };
 
   const curves = new Curves(byId("plot"), byId("legend"), (number) => go(positionOf(number)));

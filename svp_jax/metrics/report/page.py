@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from svp_jax.errors import UserError
-from svp_jax.metrics.report.film import AMPLIFICATION, REFERENCE, Film, Pictures, make_film
+from svp_jax.metrics.report.film import AMPLIFICATION, REFERENCE, Film, make_film
 from svp_jax.metrics.report.measures import REGIONS, badness, measure, metrics_of, regions_of, rows_of
 from svp_jax.metrics.report.sections import (
     differences_section,
@@ -20,6 +20,7 @@ from svp_jax.metrics.report.sections import (
     sources_section,
 )
 from svp_jax.metrics.report.tables import MARK
+from svp_jax.metrics.sources import Pictures
 
 SCRIPTS = ("dom.js", "curves.js", "player.js", "ablation.js", "page.js")
 EXTREMES = 3  # worst frames, and best ones

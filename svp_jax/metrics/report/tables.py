@@ -1,6 +1,5 @@
 """A report's scores and differences as tables: for Markdown, for LaTeX, and as plain cells for the page."""
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from svp_jax.metrics.report.measures import (
 
 MARK = "†"
 MARK_NOTE = (
-    "scored under another protocol than the first method (crop, mask, pairing, networks or versions differ): "
-    "not comparable with it, and left out of the choice of the best"
+    "its pictures come from a video file and the first method's do not, or the other way round: not comparable with "
+    "it, and left out of the choice of the best; give every method as a video file"
 )
 ABSENT = "–"
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$#])")
@@ -89,7 +88,7 @@ def score_tables(manifest: dict) -> list[ScoreTable]:
         rows = [row for row in rows_of(manifest) if region in scores[row.name]]
         metrics = metrics_of(scores, region)
         columns = [_column(metric, rows, [scores[row.name][region] for row in rows]) for metric in metrics]
-        cells = [list(row) for row in zip(*columns, strict=True)] if columns else []
+        cells = [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in rows]
         tables.append(ScoreTable(region, metrics, rows, cells))
     return tables
 
@@ -101,9 +100,10 @@ def _column(metric: str, rows: list[Row], values: list[dict]) -> list[Cell]:
     for number, (row, each) in enumerate(zip(rows, values, strict=True)):
         if row.kind != "method" or row.marked:
             continue
-        if each.get(metric) is None and each.get(f"{metric}_infinite"):
-            # Equal pictures: none can be better.
-            ranks[number] = -math.inf
+        if any(other.get(f"{metric}_infinite") for other in values):
+            # Means leave equal pictures out, as if they were worth nothing; their errors count.
+            if each.get("mse") is not None:
+                ranks[number] = each["mse"]
         elif each.get(metric) is not None:
             rank = badness(metric, each[metric], each.get(f"{metric}_reference"))
             if rank is not None:
@@ -115,8 +115,9 @@ def _column(metric: str, rows: list[Row], values: list[dict]) -> list[Cell]:
 def _cell(metric: str, values: dict, digits: int) -> str:
     if values.get(metric) is None:
         return "∞" if values.get(f"{metric}_infinite") else ABSENT
-    error = values.get(f"{metric}_error")
-    return shown(values[metric], digits) + ("" if error is None else f" ± {shown(error, digits)}")
+    error, infinite = values.get(f"{metric}_error"), values.get(f"{metric}_infinite")
+    text = shown(values[metric], digits) + ("" if error is None else f" ± {shown(error, digits)}")
+    return f"{text} ({infinite} ∞)" if infinite else text
 
 
 def differences(manifest: dict) -> list[Difference]:
