@@ -1,5 +1,6 @@
 """One stage of a render: its ControlNet, UNet and VAE as one program over a chunk of frames of several sequences."""
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -37,6 +38,9 @@ class Shortcuts(NamedTuple):
 
 
 NO_SHORTCUTS = Shortcuts()
+# Both stages have threads of their own, but XLA's CPU backend (jaxlib 0.10.2) gives wrong numbers where two of these
+# programs run at once: with two sequences, decoded pictures were wrong and their latents right (docs/notes.md).
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @partial(jax.jit, static_argnames=("networks", "batch", "mesh"), donate_argnames=("noise", "carry"))
@@ -195,6 +199,11 @@ class StageSampler:
         Raises:
             FloatingPointError: numbers are not finite; its argument is the frame's number.
         """
+        with _ONE_AT_A_TIME:
+            return self._computed(parts)
+
+    def _computed(self, parts: Sequence[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As the call; on the host, so that nothing is left to compute."""
         counts = [len(part.numbers) for part in parts]
         if len(parts) != self.count or max(counts) > self.length:
             raise ValueError(f"there are chunks of {counts} frames, allowed are {self.count} of up to {self.length}")

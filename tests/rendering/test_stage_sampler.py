@@ -1,5 +1,8 @@
 """One stage: chunks change nothing, one compilation, every input has its effect."""
 
+import threading
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,3 +202,24 @@ def test_shortcuts_that_leave_nothing_out_change_nothing(sample, usual, traces):
     assert (difference(shortened(2, 1), usual[0]) > 1e-3).tolist() == [False, True, True, True, True]
     assert (difference(shortened(0, 2), usual[0]) > 1e-3).all()
     assert len(traces) == 1
+
+
+def test_two_samplers_never_compute_at_once(monkeypatch):
+    """Where they did, XLA gave wrong pictures on CPUs."""
+    running, most = [], []
+
+    def slow(self, parts):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return []
+
+    monkeypatch.setattr(StageSampler, "_computed", slow)
+    samplers = [object.__new__(StageSampler) for _ in range(3)]
+    threads = [threading.Thread(target=sampler, args=([],)) for sampler in samplers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
