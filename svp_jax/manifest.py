@@ -54,7 +54,9 @@ def read_manifest(folder: Path, kind: str) -> dict:
     path = Path(folder) / FILE_NAMES[kind]
     if not path.is_file():
         if not Path(folder).exists() and not partial_folder(folder).exists():
-            raise UserError(f"{folder}: no such folder; give the folder of a {kind}")
+            raise UserError(
+                f"{folder}: no such folder; give the folder of {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+            )
         unfinished = partial_folder(folder)
         hint = f"; {unfinished} is unfinished: run the command that makes it again" if unfinished.is_dir() else ""
         raise UserError(f"{folder} is not a finished {kind}: it has no {path.name}{hint}")

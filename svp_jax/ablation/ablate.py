@@ -120,7 +120,7 @@ def _staged(out: Path, ablation: Ablation, options: AblationOptions) -> Iterator
             if not scored and not list(folder.rglob(PROGRESS)):
                 shutil.rmtree(folder, ignore_errors=True)
             elif isinstance(error, UserError):
-                raise UserError(f"{error}; {scored} renders are scored, the same command goes on there") from None
+                raise UserError(f"{error}; renders that are scored ({scored}) are kept") from None
             raise
 
 
@@ -165,7 +165,10 @@ def _score_group(folder: Path, avatar: Avatar, ablation: Ablation, group: Group)
     """Renders the group into RENDERS / its name and notes its scores."""
     renders = folder / RENDERS / group.name
     renders.mkdir(parents=True, exist_ok=True)
-    render_run(renders, avatar, run_of(ablation.run, group), Stopwatch({}))
+    try:
+        render_run(renders, avatar, run_of(ablation.run, group), Stopwatch({}))
+    except UserError as error:
+        raise UserError(f"{group.name.replace('_', ' ')}: {error}") from None
     for file, video in zip(_files(folder, group), group.videos().values(), strict=True):
         if not file.exists():
             write_json(file, score_render(renders / video, ablation.reference, ablation.lpips))

@@ -78,6 +78,8 @@ def open_source(path: Path) -> Source:
         UserError: it is none of the three, is damaged, or is a render without result pictures.
     """
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such render, capture or video file")
     if not path.is_dir():
         return _open_video(path)
     if (path / FILE_NAMES["capture"]).is_file():

@@ -415,7 +415,7 @@ def test_means_leave_out_what_is_not_finite_and_count_equal_pictures():
         ("too short", "frames up to 29.*has only 10"),
         ("rate", "50 frames/s.*25"),
         ("exists", "add --force"),
-        ("no such", "no such video file"),
+        ("no such", "no such render, capture or video file"),
         ("no kind", "no finished render or capture"),
         ("no pictures", r"has no frames/000024\.png"),
         ("a picture short", r"has no frames/000029\.png"),
