@@ -31,3 +31,19 @@ def bounded_memory():
         if pages * resource.getpagesize() > 3e9:
             jax.clear_caches()
             gc.collect()
+
+
+@pytest.fixture
+def traces(monkeypatch) -> list:
+    """Grows by one with each program of a stage that is traced, and so compiled."""
+    # Not for the tests that render nothing.
+    from svp_jax.rendering import stage_sampler
+
+    found, original = [], stage_sampler.sample_sequence
+
+    def counted(*arguments, **settings):
+        found.append(1)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(stage_sampler, "sample_sequence", counted)
+    return found

@@ -78,7 +78,9 @@ def _manifest(comparison: Comparison, found: Measured) -> dict:
     for name, totals in found.totals.items():
         scores[name].setdefault("full", {}).update(totals)
     known = {metric for regions in scores.values() for metrics in regions.values() for metric in metrics}
-    protocol = protocol_of(comparison, known, found.networks)
+    # Once: it reads a whole video for its hash.
+    described = comparison.reference.describe()
+    protocol = protocol_of(comparison, described, known, found.networks)
     methods = {}
     for name, source in comparison.methods.items():
         pictures = kind_of_pictures(source)
@@ -89,9 +91,9 @@ def _manifest(comparison: Comparison, found: Measured) -> dict:
             "frames_left_out": comparison.pairs[name].left_out,
             "protocol_sha256": protocol_sha256(protocol, pictures),
         }
-    reference, rate = comparison.reference, float(comparison.reference.frame_rate)
+    rate = float(comparison.reference.frame_rate)
     return {
-        "reference": reference.describe(),
+        "reference": described,
         "methods": methods,
         "protocol": protocol,
         "protocol_sha256": next(iter(methods.values()))["protocol_sha256"],

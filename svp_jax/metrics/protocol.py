@@ -44,17 +44,19 @@ DEFINITIONS = {
 }
 
 
-def protocol_of(comparison: Comparison, metrics: set[str], networks: dict[str, dict[str, str]]) -> dict:
+def protocol_of(
+    comparison: Comparison, described: dict, metrics: set[str], networks: dict[str, dict[str, str]]
+) -> dict:
     """What is alike for all methods.
 
     Args:
+        described: what was read as the reference.
         metrics: that were measured. networks: name -> file -> SHA-256 of the weights.
     """
     reference, frames = comparison.reference, comparison.frames
     in_training = 0
     if reference.capture is not None:
         in_training = int(np.isin(frames.reference, reference.capture.train_indices).sum())
-    described = reference.describe()
     return {
         "reference": described["manifest_sha256"] or described["video_sha256"],
         "size": [reference.height, reference.width],

@@ -149,11 +149,6 @@ def render_run(folder: Path, avatar: Avatar, run: Run, seconds: Stopwatch) -> No
     with seconds("load"):
         tracks, sequences = _tracks(avatar, run, temporal)
         stages = build_stages(avatar, tracks, sequences, options, temporal)
-        origin = {
-            "avatar": str(avatar.folder.resolve()),
-            "avatar_sha256": avatar.manifest["manifest_sha256"],
-            "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
-        }
     kinds = dict(result=options.stage == "both", keep_maps=options.maps == "stage1")
     if options.segments > 1:
         progress = _render_segments(folder, run.videos[0], tracks, sequences, stages, kinds, seconds)
@@ -175,7 +170,7 @@ def render_run(folder: Path, avatar: Avatar, run: Run, seconds: Stopwatch) -> No
     }
     _warn_of_seams(seams, options.tolerance)
     for video in run.videos:
-        body = origin | _manifest(video, run, seams, seconds)
+        body = _manifest(avatar, video, run, seams, seconds)
         write_manifest(folder / video.name, "render", body | {"files": content_hashes(folder / video.name)})
 
 
@@ -246,9 +241,12 @@ def _warn_of_seams(seams: dict[str, list[dict]], tolerance: float) -> None:
             )
 
 
-def _manifest(video: Video, run: Run, seams: dict, seconds: Stopwatch) -> dict:
+def _manifest(avatar: Avatar, video: Video, run: Run, seams: dict, seconds: Stopwatch) -> dict:
     driver, plan = video.driver, video.plan
     return {
+        "avatar": str(avatar.folder.resolve()),
+        "avatar_sha256": avatar.manifest["manifest_sha256"],
+        "base": {"path": str(avatar.base.path.absolute()), "sha256": avatar.base.sha256},
         "driver": str(driver.path.resolve()),
         "driver_sha256": driver.sha256,
         "own_images": driver.posed is None,

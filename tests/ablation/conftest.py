@@ -4,7 +4,6 @@ import pytest
 from factories import make_avatar, make_base, make_capture
 
 from svp_jax.manifest import body_of, read_manifest, write_manifest
-from svp_jax.rendering import stage_sampler
 
 
 @pytest.fixture(scope="session")
@@ -22,16 +21,3 @@ def avatar_folder(capture_folder, tmp_path_factory):
     body["captures"] = [body["captures"][0] | {"path": str(capture_folder), "manifest_sha256": sha256}]
     write_manifest(avatar, "avatar", body)
     return avatar
-
-
-@pytest.fixture
-def traces(monkeypatch) -> list:
-    """Grows by one with each program of a stage that is traced, and so compiled."""
-    found, original = [], stage_sampler.sample_sequence
-
-    def counted(*arguments, **settings):
-        found.append(1)
-        return original(*arguments, **settings)
-
-    monkeypatch.setattr(stage_sampler, "sample_sequence", counted)
-    return found

@@ -123,7 +123,10 @@ def test_plays_to_the_last_frame_and_from_the_start_again(browser):
 def test_clicking_and_dragging_in_the_plot_seeks(browser):
     box = browser.box("#plot svg")
     inner = box["width"] - 68
-    spot = lambda number: (box["x"] + 58 + inner * number / 47, box["y"] + 100)  # noqa: E731
+
+    def spot(number):
+        return box["x"] + 58 + inner * number / 47, box["y"] + 100
+
     browser.click(*spot(20))
     assert at_frame(browser, 20)
     browser.mouse("mousePressed", *spot(30))

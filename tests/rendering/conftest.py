@@ -5,8 +5,6 @@ import warnings
 import pytest
 from factories import make_avatar, make_base, make_capture
 
-from svp_jax.rendering import stage_sampler
-
 
 @pytest.fixture
 def quiet():
@@ -14,19 +12,6 @@ def quiet():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* frames of .* have no face")
         yield
-
-
-@pytest.fixture
-def traces(monkeypatch) -> list:
-    """Grows by one with each program of a stage that is traced, and so compiled."""
-    found, original = [], stage_sampler.sample_sequence
-
-    def counted(*arguments, **settings):
-        found.append(1)
-        return original(*arguments, **settings)
-
-    monkeypatch.setattr(stage_sampler, "sample_sequence", counted)
-    return found
 
 
 @pytest.fixture(scope="session")

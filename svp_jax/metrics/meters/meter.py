@@ -46,17 +46,31 @@ class Meter(Protocol):
         ...
 
 
-class Values:
-    """Numbers of frames, rows, regions and metrics, NaN until they are set."""
+class FrameMeter:
+    """What meters that only have scores per frame share: these, NaN until they are set.
+
+    Args:
+        count: frames. rows: of pictures.
+    """
 
     def __init__(self, count: int, rows: int, regions: Sequence[str], metrics: Sequence[str]):
-        self.rows = [
+        self.networks: dict[str, dict[str, str]] = {}
+        self._rows = [
             {region: {metric: np.full(count, np.nan) for metric in metrics} for region in regions} for _ in range(rows)
         ]
 
     def put(self, row: int, region: str, number: int, **values: float) -> None:
+        """Sets scores of a frame, by the metrics' names."""
         for metric, value in values.items():
-            self.rows[row][region][metric][number] = value
+            self._rows[row][region][metric][number] = value
+
+    def per_frame(self) -> list[Regions]:
+        """As of `Meter`."""
+        return self._rows
+
+    def totals(self) -> list[dict[str, float]]:
+        """None."""
+        return [{} for _ in self._rows]
 
 
 def either(now: Moment, before: Moment, region: str) -> np.ndarray | None:

@@ -1,18 +1,17 @@
 """Whether videos move as the reference does, by optical flow."""
 
 from svp_jax.metrics.flow import motion_between, optical_flow
-from svp_jax.metrics.meters.meter import Moment, Regions, Values, either
+from svp_jax.metrics.meters.meter import FrameMeter, Moment, either
 from svp_jax.metrics.temporal import tof, warping_error
 
 MOTION = ("tof", "warping_error")
 
 
-class MotionMeter:
+class MotionMeter(FrameMeter):
     """tOF and warping error of each region. Arguments as of `PictureMeter`."""
 
     def __init__(self, count: int, rows: int, regions: list[str]):
-        self.networks: dict[str, dict[str, str]] = {}
-        self.values = Values(count, rows, regions, MOTION)
+        super().__init__(count, rows, regions, MOTION)
 
     def measure(self, now: Moment, before: Moment | None) -> None:
         """As of `Meter`."""
@@ -22,18 +21,10 @@ class MotionMeter:
         for row, image in enumerate(now.images):
             flow = optical_flow(before.images[row], image)
             for region, mask in now.masks.items():
-                self.values.put(
+                self.put(
                     row,
                     region,
                     now.number,
                     tof=tof(flow, motion.forward, either(now, before, region)),
                     warping_error=warping_error(before.images[row], image, motion, mask),
                 )
-
-    def per_frame(self) -> list[Regions]:
-        """As of `Meter`."""
-        return self.values.rows
-
-    def totals(self) -> list[dict[str, float]]:
-        """None."""
-        return [{} for _ in self.values.rows]

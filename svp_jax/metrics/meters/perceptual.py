@@ -4,12 +4,12 @@ import jax
 import numpy as np
 
 from svp_jax.errors import UserError
-from svp_jax.metrics.meters.meter import Moment, Regions, Values
+from svp_jax.metrics.meters.meter import FrameMeter, Moment
 from svp_jax.metrics.networks import LPIPS
 from svp_jax.metrics.temporal import tlpips
 
 
-class PerceptualMeter:
+class PerceptualMeter(FrameMeter):
     """LPIPS and tLPIPS of whole pictures. Each picture goes through the network once.
 
     Args:
@@ -24,8 +24,8 @@ class PerceptualMeter:
             raise UserError(
                 f"the pictures are {width} x {height}, LPIPS ({lpips.net}) needs {lpips.smallest} x {lpips.smallest}"
             )
+        super().__init__(count, rows, ("full",), perceptual(lpips.net))
         self.lpips, self.networks = lpips, {f"lpips_{lpips.net}": lpips.sha256}
-        self.values = Values(count, rows, ("full",), perceptual(lpips.net))
         self.before = None
 
     def measure(self, now: Moment, before: Moment | None) -> None:
@@ -34,20 +34,12 @@ class PerceptualMeter:
         features = self.lpips.features(np.stack([now.reference, *now.images]))
         reference = jax.tree.map(lambda x: x[:1].repeat(len(x), 0), features)
         for row, value in enumerate(self.lpips.distance(features, reference)[1:]):
-            self.values.put(row, "full", now.number, **{distance: float(value)})
+            self.put(row, "full", now.number, **{distance: float(value)})
         if before is not None:
             own, *changes = self.lpips.distance(self.before, features)
             for row, value in enumerate(tlpips(np.array(changes), own)):
-                self.values.put(row, "full", now.number, **{motion: float(value)})
+                self.put(row, "full", now.number, **{motion: float(value)})
         self.before = features
-
-    def per_frame(self) -> list[Regions]:
-        """As of `Meter`."""
-        return self.values.rows
-
-    def totals(self) -> list[dict[str, float]]:
-        """None."""
-        return [{} for _ in self.values.rows]
 
 
 def perceptual(net: str) -> tuple[str, str]:

@@ -2,13 +2,13 @@
 
 from svp_jax.errors import UserError
 from svp_jax.metrics.image import MARGIN, WINDOW, absolute_error_map, decibels, masked_mean, squared_error_map, ssim_map
-from svp_jax.metrics.meters.meter import Moment, Regions, Values, either
+from svp_jax.metrics.meters.meter import FrameMeter, Moment, either
 from svp_jax.metrics.temporal import motion_error_map
 
 PICTURES = ("psnr", "ssim", "mse", "l1", "smoothness", "flicker", "flicker_reference")
 
 
-class PictureMeter:
+class PictureMeter(FrameMeter):
     """PSNR, SSIM, MSE, L1, smoothness and flicker of each region.
 
     Args:
@@ -22,8 +22,7 @@ class PictureMeter:
     def __init__(self, count: int, rows: int, regions: list[str], height: int, width: int):
         if min(height, width) < WINDOW:
             raise UserError(f"the pictures are {width} x {height}, SSIM needs {WINDOW} x {WINDOW} or more")
-        self.networks: dict[str, dict[str, str]] = {}
-        self.values = Values(count, rows, regions, PICTURES)
+        super().__init__(count, rows, regions, PICTURES)
 
     def measure(self, now: Moment, before: Moment | None) -> None:
         """As of `Meter`."""
@@ -34,7 +33,7 @@ class PictureMeter:
             for region, mask in now.masks.items():
                 inner = None if mask is None else mask[MARGIN:-MARGIN, MARGIN:-MARGIN]
                 error = masked_mean(squares, mask)
-                self.values.put(
+                self.put(
                     row,
                     region,
                     now.number,
@@ -49,7 +48,7 @@ class PictureMeter:
             errors = motion_error_map(before.images[row], image, before.reference, now.reference)
             for region in now.masks:
                 mask = either(now, before, region)
-                self.values.put(
+                self.put(
                     row,
                     region,
                     now.number,
@@ -57,11 +56,3 @@ class PictureMeter:
                     flicker=masked_mean(change, mask),
                     flicker_reference=masked_mean(own, mask),
                 )
-
-    def per_frame(self) -> list[Regions]:
-        """As of `Meter`."""
-        return self.values.rows
-
-    def totals(self) -> list[dict[str, float]]:
-        """None."""
-        return [{} for _ in self.values.rows]
