@@ -1,9 +1,6 @@
 """`svp`: parses the command line, calls one function, prints one line on error."""
 
-import contextlib
 import dataclasses
-import functools
-import io
 import os
 import re
 import sys
@@ -15,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from svp_jax.errors import OUT_OF_MEMORY, Stopped, UserError
+from svp_jax.flags import flags_of, parsed
 
 
 def _path(name: str) -> object:
@@ -103,15 +101,15 @@ def train(
         print(f"wrote the avatar {out}")
 
 
-# Those of `metrics.evaluate`, which takes a second to import.
-_MetricGroup = Literal["pictures", "scales", "motion", "lpips_alex", "lpips_vgg", "distribution", "tracking"]
-
-
 def evaluate(
-    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO [VIDEO ...]")],
+    videos: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="VIDEO [VIDEO ...]", help_behavior_hint="(required)"),
+    ],
     out: Path,
     reference: _optional(Path, "PATH", "the last VIDEO") = None,
-    metrics: Annotated[tuple[_MetricGroup, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = (),
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP ...", help_behavior_hint="(default: all)")] = (),
     force: bool = False,
 ) -> None:
     """Scores renders, captures or video files against a reference, beside two baselines and the ceiling.
@@ -120,9 +118,9 @@ def evaluate(
         videos: what is scored, each a render, a capture or a video file; without --reference the last one is the truth.
         out: folder of the report.
         reference: the truth: a capture, a render or a video file. Baselines need a capture.
-        metrics: what is measured; everything whose weights are there if not given. pictures are PSNR, SSIM, MSE, L1,
-            smoothness and flicker; scales are MS-SSIM; motion is optical flow; distribution is FID and KID; tracking is
-            landmarks, expression, pose and parsing.
+        metrics: what is measured, some of pictures (PSNR, SSIM, MSE, L1, smoothness, flicker), scales (MS-SSIM), motion
+            (optical flow), lpips_alex, lpips_vgg, distribution (FID, KID) and tracking (landmarks, expression, pose,
+            parsing); everything whose weights are there if not given.
         force: replace a finished report.
     """
     from svp_jax.metrics.evaluate import evaluate as run
@@ -265,7 +263,7 @@ def _prepare_command() -> Callable[..., None]:
     def prepare(
         video: _path("VIDEO"),
         out: Path,
-        options: Annotated[PrepareOptions, tyro.conf.arg(name="")],
+        options: Annotated[flags_of(PrepareOptions), tyro.conf.arg(name="")],
     ) -> None:
         """Makes a capture of a video: crop, face tracking, parsing maps, condition images, quality report.
 
@@ -293,7 +291,7 @@ def _render_command() -> Callable[..., None]:
         avatar: _path("AVATAR"),
         driver: _path("DRIVER"),
         out: Path,
-        options: Annotated[RenderOptions, tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
+        options: Annotated[flags_of(RenderOptions), tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
     ) -> None:
         """Renders an avatar as its driver moves: avatar.mp4, frames/, parsing/, side_by_side.mp4.
 
@@ -320,7 +318,7 @@ def _ablate_command() -> Callable[..., None]:
         avatar: _path("AVATAR"),
         capture: _path("CAPTURE"),
         out: Path,
-        options: Annotated[AblationOptions, tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
+        options: Annotated[flags_of(AblationOptions), tyro.conf.arg(name=""), tyro.conf.UseAppendAction],
     ) -> None:
         """Renders and scores a grid of temporal weights and other settings; names the best ones.
 
@@ -402,28 +400,7 @@ def _parse(arguments: list[str]) -> Callable[[], None]:
     if name not in commands:
         raise UserError(f"unknown command {name!r}; allowed are {', '.join(commands)}")
 
-    # tyro calls what it has parsed for: this binds the arguments, so that what goes wrong in here is all tyro's.
-    @functools.wraps(commands[name])
-    def bind(*args, **kwargs) -> Callable[[], None]:
-        return functools.partial(commands[name], *args, **kwargs)
-
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(bind, prog=f"svp {name}", args=rest)
-    except SystemExit as stop:
-        if stop.code:
-            raise UserError(f"{_plain(errors.getvalue())}; see `svp {name} --help`") from None
-        raise
-
-
-def _plain(box: str) -> str:
-    """tyro's framed message as one line, without its title and its pointer to the help."""
-    # The frame is of spaces and minus signs where the terminal knows no others; "--out" is no frame.
-    lines = [re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{10,}", "", line).strip() for line in box.splitlines()]
-    text = " ".join(" ".join(lines[1:]).split())
-    text = re.split(r"\s*(?:For full helptext|Argument helptext|Got errors)", text)[0].rstrip(".")
-    return text.replace("{None}|", "").replace(" Perhaps you meant:", "; perhaps you meant")
+    return parsed(commands[name], f"svp {name}", rest)
 
 
 def _quiet_libraries() -> None:

@@ -94,7 +94,7 @@ def _make(ablation: Ablation, avatar_folder: Path, out: Path, options: AblationO
             "protocol": protocol(ablation, front),
             "run": ablation.identity(),
         }
-        write_page(folder, body, {})
+        write_page(folder, f"Ablation of {avatar_folder.resolve().name}", body, {})
         write_manifest(folder, "report", body)
     # The finished folder without them is finished too; an unfinished one without them would be begun anew.
     shutil.rmtree(out / SCORES)

@@ -12,7 +12,7 @@ from svp_jax.capture.sheet import contact_sheet
 from svp_jax.manifest import check_output, read_manifest, staged_folder, write_manifest, write_text
 from svp_jax.metrics.comparison import Comparison, compare
 from svp_jax.metrics.differences import differences
-from svp_jax.metrics.measured import GROUPS, Measured, measured
+from svp_jax.metrics.measured import GROUPS, Measured, check_groups, measured
 from svp_jax.metrics.protocol import kind_of_pictures, protocol_of, protocol_sha256
 from svp_jax.metrics.report import latex, markdown, write_page
 from svp_jax.metrics.score import means
@@ -57,8 +57,9 @@ def evaluate(
         metrics: some of `measured.GROUPS`.
 
     Raises:
-        UserError: bad input, or sizes or numbers of frames that do not fit.
+        UserError: bad input, unknown metrics, or sizes or numbers of frames that do not fit.
     """
+    check_groups(metrics)
     check_output(out, "report", force)
     comparison = compare([subjects] if isinstance(subjects, str | Path) else list(subjects), reference)
     with staged_folder(out, "report", force) as folder:
@@ -66,7 +67,7 @@ def evaluate(
         write_png(folder / "contact_sheet.png", _sheet(comparison))
         _write_table(folder / "frames.csv", comparison, manifest["per_frame"])
         shown = {name: comparison.rows[name] for name in comparison.methods}
-        write_page(folder, manifest, shown | {"reference": comparison.references})
+        write_page(folder, ", ".join(comparison.methods), manifest, shown | {"reference": comparison.references})
         write_text(folder / "table.md", markdown(manifest))
         write_text(folder / "table.tex", latex(manifest))
         write_manifest(folder, "report", manifest)

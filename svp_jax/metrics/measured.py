@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from svp_jax.errors import UserError
+from svp_jax.errors import UserError, nearest
 from svp_jax.face.tracking import LANDMARKER
 from svp_jax.manifest import sha256_file
 from svp_jax.metrics.comparison import Comparison
@@ -64,6 +64,15 @@ class Measured:
             self.totals[name] |= numbers
 
 
+def check_groups(metrics: Sequence[str]) -> None:
+    """Raises UserError where `metrics` are not all of `GROUPS`."""
+    for name in metrics:
+        if name not in GROUPS:
+            group = next((group for group, members in GROUPS.items() if name in members), None)
+            hint = nearest(name, list(GROUPS)) if group is None else f"{name} is one of the group {group}: give that"
+            raise UserError(f"--metrics {name}: no such group of metrics; {hint}")
+
+
 def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Measured:
     """All that is asked for, of all rows.
 
@@ -71,8 +80,6 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
         metrics: some of `GROUPS`.
         folder: where large things may lie meanwhile.
     """
-    if unknown := set(metrics) - GROUPS.keys():
-        raise ValueError(f"metrics are {sorted(unknown)}, allowed: {', '.join(GROUPS)}")
     count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
     size = reference.height, reference.width
     found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})

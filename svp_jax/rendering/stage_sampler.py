@@ -1,5 +1,6 @@
 """One stage of a render: its ControlNet, UNet and VAE as one program over a chunk of frames of several sequences."""
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -38,8 +39,8 @@ class Shortcuts(NamedTuple):
 
 
 NO_SHORTCUTS = Shortcuts()
-# Both stages have threads of their own, but XLA's CPU backend (jaxlib 0.10.2) gives wrong numbers where two of these
-# programs run at once: with two sequences, decoded pictures were wrong and their latents right (docs/notes.md).
+# Both stages have threads of their own, but XLA's CPU backend (jaxlib 0.10.2) gives wrong numbers where another program
+# of the process runs at once: with two sequences, decoded pictures were wrong (docs/notes.md).
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -199,7 +200,7 @@ class StageSampler:
         Raises:
             FloatingPointError: numbers are not finite; its argument is the frame's number.
         """
-        with _ONE_AT_A_TIME:
+        with _ONE_AT_A_TIME if jax.default_backend() == "cpu" else contextlib.nullcontext():
             return self._computed(parts)
 
     def _computed(self, parts: Sequence[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:

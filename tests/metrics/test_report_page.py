@@ -13,6 +13,7 @@ from svp_jax.errors import UserError
 from svp_jax.metrics.report import write_page
 from svp_jax.metrics.report.film import TILE_FRAMES, choose_frames, make_film
 
+HEADING = f"ours, theirs, {report_factory.ODD_NAME}"
 SHOWN = "+document.getElementById('player').dataset.shown"
 # A copy of `canvas` to read: reading the page's own would make the browser complain.
 PEN = """(copy => (copy.drawImage(canvas, 0, 0), copy))(
@@ -33,7 +34,7 @@ STRIPES = """(id => {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    return write_page(folder, report_factory.manifest(ablation=True), report_factory.pictures())
+    return write_page(folder, HEADING, report_factory.manifest(ablation=True), report_factory.pictures())
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,22 @@ def test_metric_and_region_change_the_plot_and_the_tables(browser):
     assert browser.run("document.getElementById('scores-region').value") == "face"
 
 
+def test_the_references_own_flicker_is_a_curve_and_no_metric(running, tmp_path):
+    made = report_factory.manifest()
+    for number, regions in enumerate(made["per_frame"].values()):
+        flicker = [None, *[0.01 * (number + 1)] * (report_factory.COUNT - 1)]
+        own = [None, *[0.02] * (report_factory.COUNT - 1)]
+        regions["full"] |= {"flicker": flicker, "flicker_reference": own}
+    running.open(write_page(tmp_path, HEADING, made, {}))
+    running.until("document.querySelector('#plot svg') !== null")
+    rows = "[...document.querySelectorAll('#plot path')].map(each => each.dataset.row)"
+    assert "reference" not in running.run(rows)
+    assert "reference" not in running.run("document.getElementById('metric').textContent")
+    choose(running, "metric", "flicker")
+    assert "reference" in running.run(rows)
+    assert running.problems == []
+
+
 def test_a_row_can_be_taken_out_of_the_plot(browser):
     assert curve(browser, "mean_frame") is not None
     browser.run(
@@ -236,6 +253,15 @@ def test_names_of_rows_stay_words_beside_many_metrics(browser, width):
     assert widths and min(widths) >= 100
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_verdict_of_a_difference_is_in_sight(browser, width):
+    browser.resize(width, 844, phone=width < 500)
+    browser.until(f"innerWidth === {width}")
+    cells = "[...document.querySelectorAll('.differences tr:not(.group) td:last-child')].filter(e => e.offsetWidth)"
+    assert browser.run(f"{cells}.length") == 8
+    assert browser.run(f"Math.max(...{cells}.map(e => e.getBoundingClientRect().right))") <= width
+
+
 def contrast(first: list[int], second: list[int]) -> float:
     """The contrast of two colours as WCAG 2 defines it, 1 to 21."""
     shares = (np.array([first, second]) / 255).astype(float)
@@ -296,14 +322,14 @@ def test_the_file_asks_nobody_and_escapes_names(page):
 
 def test_a_report_without_pictures_or_curves_is_a_page_too(running, tmp_path):
     made = report_factory.manifest()
-    running.open(write_page(tmp_path, made, {}))
+    running.open(write_page(tmp_path, HEADING, made, {}))
     running.until("document.querySelector('#plot svg') !== null")
     running.press("ArrowRight")
     assert "frame 101" in running.run("document.getElementById('readout').textContent")
     assert running.run("document.getElementById('pictures').hidden && document.getElementById('play').hidden")
     for key in ("per_frame", "frames", "differences", "left_out"):
         del made[key]
-    running.open(write_page(tmp_path, made, {}))
+    running.open(write_page(tmp_path, HEADING, made, {}))
     assert running.run("document.querySelectorAll('section:not([hidden])').length") == 3  # scores, left out, protocol
     assert running.problems == []
 
@@ -314,7 +340,7 @@ def test_long_clips_show_some_frames_and_say_so(tmp_path, monkeypatch):
     pictures = report_factory.pictures()
     ours = pictures["ours"]
     pictures["ours"] = lambda numbers: (asked.append(numbers), ours(numbers))[1]
-    text = write_page(tmp_path, made, pictures).read_text(encoding="utf-8")
+    text = write_page(tmp_path, HEADING, made, pictures).read_text(encoding="utf-8")
     data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
     numbers = data["film"]["numbers"]
     assert len(asked) == 1
@@ -331,7 +357,7 @@ def test_a_film_of_some_frames_shows_the_scored_frame_that_it_says(running, tmp_
     monkeypatch.setattr("svp_jax.metrics.report.film.TILE_FRAMES", 13 * 24)
     made = report_factory.manifest()
     made["reference"]["frame_rate"] = "30000/1001"
-    running.open(write_page(tmp_path, made, report_factory.pictures()))
+    running.open(write_page(tmp_path, HEADING, made, report_factory.pictures()))
     running.until(f"{SHOWN} === 0")
     numbers = running.run("data.film.numbers")
     for position in (1, 7, len(numbers) - 1, 12):
@@ -374,4 +400,4 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
     folder.mkdir()
     shutil.rmtree(folder)
     with pytest.raises(UserError, match="cannot write"):
-        write_page(folder, report_factory.manifest(), {})
+        write_page(folder, HEADING, report_factory.manifest(), {})

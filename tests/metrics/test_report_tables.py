@@ -57,7 +57,10 @@ def test_flicker_is_best_where_it_is_the_references_own():
     table = score_tables(made)[0]
     best = [cells[table.metrics.index("flicker")].best for cells in table.cells]
     assert best == [True, False, False, False, False, False]
-    assert not any(cells[table.metrics.index("flicker_reference")].best for cells in table.cells)
+    # The reference's own number is one for all: at the head, not in a column.
+    assert table.directions[table.metrics.index("flicker")] == "→ reference 0.010000"
+    assert "flicker_reference" not in table.metrics
+    assert "| flicker → reference 0.010000 |" in markdown(made)
 
 
 def test_equal_pictures_have_an_infinite_psnr():
@@ -83,6 +86,11 @@ def test_left_out_is_listed_with_its_reason():
     assert "- identity: no network is named; give one with --identity NETWORK" in text
     assert r"- FVD: \<b\>no weights\</b\>" in text
     assert "- ours: 2 frames not scored: no face" in text
+    made = report_factory.manifest()
+    made["left_out"] = dict.fromkeys(("fid", "kid", "kid_error"), "no weights") | {"nearest_frame": "no avatar"}
+    text = markdown(made)
+    assert "- FID, KID: no weights" in text and text.count("no weights") == 1
+    assert "- nearest training frame: no avatar" in text
 
 
 @pytest.mark.parametrize("name", ["a|b", "a\nb", "*a*", "[a](http://b)", "`a`", "a_b_c", "\\"])

@@ -5,16 +5,25 @@ class Curves {
   constructor(box, legend, seek) {
     this.box = box;
     this.legend = legend;
-    this.seek = seek;
     this.off = new Set();
     this.current = 0;
     const styles = { method: 0, other: 0 };
+    // Of some metrics the reference has a number of its own, which the others should come near to.
+    this.rows = [...data.rows, { name: "reference", label: "reference", kind: "reference" }];
     this.styles = new Map(
       data.rows.map((row) => [
         row.name,
         row.kind === "method" ? `s-c${styles.method++ % 8}` : `s-r${styles.other++ % 3}`,
       ]),
     );
+    this.styles.set("reference", "s-own");
+    // On the box, which stays: the plot in it is drawn anew, also while it is dragged.
+    const sought = (event) => seek(this.nearest(event.clientX - box.getBoundingClientRect().left));
+    box.addEventListener("pointerdown", (event) => {
+      box.setPointerCapture(event.pointerId);
+      sought(event);
+    });
+    box.addEventListener("pointermove", (event) => box.hasPointerCapture(event.pointerId) && sought(event));
     let width = 0;
     new ResizeObserver(() => {
       if (box.clientWidth !== width) {
@@ -27,7 +36,7 @@ class Curves {
   show(metric, region) {
     this.metric = metric;
     this.region = region;
-    this.series = data.rows
+    this.series = this.rows
       .map((row) => ({ ...row, values: data.perFrame[row.name]?.[region]?.[metric] }))
       .filter((row) => row.values?.some((value) => value !== null));
     this.values = new Map();
@@ -86,12 +95,6 @@ class Curves {
     this.line = drawn("line", { y1: edge.top - 6, y2: height - edge.bottom, class: "cursor", id: "cursor" });
     this.dots = shown.map((row) => [row, drawn("circle", { r: 4, class: `dot ${this.styles.get(row.name)}` })]);
     svg.append(this.line, ...this.dots.map(([, dot]) => dot));
-    const seek = (event) => this.seek(this.nearest(event.clientX - svg.getBoundingClientRect().left));
-    svg.addEventListener("pointerdown", (event) => {
-      svg.setPointerCapture(event.pointerId);
-      seek(event);
-    });
-    svg.addEventListener("pointermove", (event) => svg.hasPointerCapture(event.pointerId) && seek(event));
     this.box.replaceChildren(svg);
     this.move(this.current);
   }

@@ -50,9 +50,7 @@ MEASURES = {
     "warping_error": Measure("warping error"),
     # Pictures that never change neither flicker nor jitter: less is not better.
     "flicker": Measure("flicker", "reference"),
-    "flicker_reference": Measure("reference's flicker", "none"),
     "landmark_jitter": Measure("landmark jitter", "reference", "px"),
-    "landmark_jitter_reference": Measure("reference's landmark jitter", "none", "px"),
     "faces_missing": Measure("faces missing"),
     "landmark_distance": Measure("landmark distance", unit="% of the eyes' distance"),
     "expression_distance": Measure("expression distance"),
@@ -61,8 +59,8 @@ MEASURES = {
     "identity": Measure("identity", "higher"),
     "fvd": Measure("FVD"),
 }
-# They stand in the cell of another metric, not in a column.
-COMPANIONS = {"kid_error", "psnr_infinite"}
+# They stand in the cell or at the head of another metric, not in a column.
+COMPANIONS = {"kid_error", "psnr_infinite", "flicker_reference", "landmark_jitter_reference"}
 REGIONS = {"full": "full frame", "face": "face", "person": "person"}
 ROWS = {
     "nearest_frame": ("nearest training frame", "baseline"),
@@ -121,15 +119,20 @@ def metrics_of(scores: dict, region: str | None = None) -> list[str]:
     return [metric for metric in MEASURES if metric in present] + sorted(present - MEASURES.keys())
 
 
-def badness(metric: str, value: float, references_own: float | None) -> float | None:
+def references_own(metric: str) -> str:
+    """The name under which each row of scores holds the reference's own number, where a metric compares with it."""
+    return f"{metric}_reference"
+
+
+def badness(metric: str, value: float, own: float | None) -> float | None:
     """A number that is the smaller the better `value` is; None where the metric ranks nothing.
 
     Args:
-        references_own: the same metric of the reference itself, for those that compare with it.
+        own: the same metric of the reference itself, for those that compare with it.
     """
     better = measure(metric).better
     if better == "reference":
-        return None if references_own is None else abs(value - references_own)
+        return None if own is None else abs(value - own)
     return {"higher": -value, "lower": value, "none": None}[better]
 
 

@@ -11,7 +11,16 @@ from string import Template
 
 from svp_jax.errors import UserError
 from svp_jax.metrics.report.film import AMPLIFICATION, REFERENCE, Film, make_film
-from svp_jax.metrics.report.measures import REGIONS, badness, measure, metrics_of, regions_of, rows_of
+from svp_jax.metrics.report.measures import (
+    COMPANIONS,
+    REGIONS,
+    badness,
+    measure,
+    metrics_of,
+    references_own,
+    regions_of,
+    rows_of,
+)
 from svp_jax.metrics.report.sections import (
     differences_section,
     left_out_section,
@@ -27,10 +36,11 @@ EXTREMES = 3  # worst frames, and best ones
 DIGITS = 5  # significant ones of a number in a curve
 
 
-def write_page(folder: Path, manifest: dict, pictures: dict[str, Pictures]) -> Path:
+def write_page(folder: Path, heading: str, manifest: dict, pictures: dict[str, Pictures]) -> Path:
     """Writes `report.html` into `folder`; returns its path. Sections that the manifest has no data for are left out.
 
     Args:
+        heading: what is scored.
         manifest: of a report (`metrics.json`): reference, methods, scores, per_frame, frames, differences, left_out,
             protocol; may have "ablation": {"axes": {name: [value]}, "metrics": {metric: numbers nested as the axes},
             "points": [{"settings": {axis: value}, "scores": {metric: number}, "on_front": bool, "best": bool}]}.
@@ -47,10 +57,9 @@ def write_page(folder: Path, manifest: dict, pictures: dict[str, Pictures]) -> P
         film = make_film(pictures, count, rate, _wanted(manifest, extremes), Path(folder))
     style = _template("page.css")
     script = "\n".join(_template(name) for name in SCRIPTS)
-    names = ", ".join(manifest.get("methods", {})) or "Report"
     page = Template(_template("page.html")).substitute(
-        title=html.escape(f"{names}: scores"),
-        heading=html.escape(names),
+        title=html.escape(f"{heading}: scores"),
+        heading=html.escape(heading),
         policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
         "media-src blob:; base-uri 'none'; form-action 'none'",
         style=style,
@@ -91,7 +100,7 @@ def _extremes(manifest: dict) -> dict:
         for region, metrics in regions.items():
             found[row][region] = {}
             for metric, values in metrics.items():
-                own = metrics.get(f"{metric}_reference", [None] * len(values))
+                own = metrics.get(references_own(metric), [None] * len(values))
                 ranks = [
                     (rank, number)
                     for number, value in enumerate(values)
@@ -149,7 +158,7 @@ def _data(manifest: dict, extremes: dict, film: Film | None) -> dict:
             metric: {"label": each.label, "unit": each.unit, "better": each.better, "advice": each.advice}
             for metric, each in measures.items()
         },
-        "perFrame": _rounded(per_frame),
+        "perFrame": _rounded(_curves(per_frame)),
         "seconds": _rounded(manifest.get("frames", {}).get("seconds", [])),
         "reference": manifest.get("frames", {}).get("reference", []),
         "methods": manifest.get("frames", {}).get("methods", {}),
@@ -164,6 +173,18 @@ def _data(manifest: dict, extremes: dict, film: Film | None) -> dict:
             "tiles": film.tiles,
         },
     }
+
+
+def _curves(per_frame: dict) -> dict:
+    """The same nesting; the reference's own numbers, which each row carries, stand in a row of their own."""
+    found: dict = {REFERENCE: {}}
+    for row, regions in per_frame.items():
+        found[row] = {}
+        for region, metrics in regions.items():
+            own = {metric: metrics[key] for metric in metrics if (key := references_own(metric)) in metrics}
+            found[REFERENCE].setdefault(region, {}).update(own)
+            found[row][region] = {metric: values for metric, values in metrics.items() if metric not in COMPANIONS}
+    return found
 
 
 def _rounded(values):

@@ -53,8 +53,8 @@ def scores_section(manifest: dict) -> str:
     parts = []
     for table in tables:
         heads = "".join(
-            f'<th scope="col">{text(kind.label)}<small>{text(f"{kind.unit} {kind.arrow}".strip())}</small></th>'
-            for kind in map(measure, table.metrics)
+            f'<th scope="col">{text(kind.label)}<small>{text(f"{kind.unit} {direction}".strip())}</small></th>'
+            for kind, direction in zip(map(measure, table.metrics), table.directions, strict=True)
         )
         lines = []
         for row, cells in zip(table.rows, table.cells, strict=True):

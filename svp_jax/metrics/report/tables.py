@@ -5,13 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from svp_jax.metrics.report.measures import (
+    COMPANIONS,
     REGIONS,
+    ROWS,
     Measure,
     Row,
     badness,
     decimals,
     measure,
     metrics_of,
+    references_own,
     regions_of,
     rows_of,
     shown,
@@ -53,10 +56,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores in one region: `cells[row][column]` belongs to `rows[row]` and `metrics[column]`."""
+    """The scores in one region: `cells[row][column]` belongs to `rows[row]` and `metrics[column]`.
+
+    `directions`: of each column which numbers are better, with the reference's own where they compare with it.
+    """
 
     region: str
     metrics: list[str]
+    directions: list[str]
     rows: list[Row]
     cells: list[list[Cell]]
 
@@ -87,15 +94,26 @@ def score_tables(manifest: dict) -> list[ScoreTable]:
     for region in regions_of(scores):
         rows = [row for row in rows_of(manifest) if region in scores[row.name]]
         metrics = metrics_of(scores, region)
-        columns = [_column(metric, rows, [scores[row.name][region] for row in rows]) for metric in metrics]
+        values = [scores[row.name][region] for row in rows]
+        directions = [_direction(metric, values) for metric in metrics]
+        columns = [_column(metric, rows, values) for metric in metrics]
         cells = [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in rows]
-        tables.append(ScoreTable(region, metrics, rows, cells))
+        tables.append(ScoreTable(region, metrics, directions, rows, cells))
     return tables
 
 
+def _direction(metric: str, values: list[dict]) -> str:
+    own = next((each[key] for each in values if each.get(key := references_own(metric)) is not None), None)
+    arrow = measure(metric).arrow
+    return arrow if own is None else f"{arrow} {shown(own, _digits(metric, values))}"
+
+
+def _digits(metric: str, values: list[dict]) -> int:
+    return decimals([each[metric] for each in values if each.get(metric) is not None])
+
+
 def _column(metric: str, rows: list[Row], values: list[dict]) -> list[Cell]:
-    finite = [each[metric] for each in values if each.get(metric) is not None]
-    digits = decimals(finite)
+    digits = _digits(metric, values)
     ranks = {}
     for number, (row, each) in enumerate(zip(rows, values, strict=True)):
         if row.kind != "method" or row.marked:
@@ -105,7 +123,7 @@ def _column(metric: str, rows: list[Row], values: list[dict]) -> list[Cell]:
             if each.get("mse") is not None:
                 ranks[number] = each["mse"]
         elif each.get(metric) is not None:
-            rank = badness(metric, each[metric], each.get(f"{metric}_reference"))
+            rank = badness(metric, each[metric], each.get(references_own(metric)))
             if rank is not None:
                 ranks[number] = rank
     best = {number for number in ranks if len(ranks) > 1 and ranks[number] == min(ranks.values())}
@@ -148,16 +166,13 @@ def _verdict(kind: Measure, difference: float, low: float, high: float, a: str, 
     return f"0 lies outside: {a if (difference > 0) == (kind.better == 'higher') else b} is better"
 
 
-def heading(metric: str) -> str:
-    """The head of a column: label, unit and the direction of better numbers."""
-    kind = measure(metric)
-    unit = f", {kind.unit}" if kind.unit else ""
-    return f"{kind.label}{unit} {kind.arrow}".strip()
-
-
 def left_out(manifest: dict) -> list[tuple[str, str]]:
-    """What the report does not hold, and why: (metric or row, reason); then frames, by method."""
-    reasons = [(measure(name).label, reason) for name, reason in manifest.get("left_out", {}).items()]
+    """What the report does not hold, and why: (metrics or rows, reason), each reason once; then frames, by method."""
+    names: dict[str, list[str]] = {}
+    for name, reason in manifest.get("left_out", {}).items():
+        if name not in COMPANIONS:
+            names.setdefault(reason, []).append(ROWS[name][0] if name in ROWS else measure(name).label)
+    reasons = [(", ".join(each), reason) for reason, each in names.items()]
     for name, method in manifest.get("methods", {}).items():
         for reason, count in method.get("frames_left_out", {}).items():
             reasons.append((name, f"{count} frame{'' if count == 1 else 's'} not scored: {reason}"))
@@ -216,7 +231,10 @@ def latex(manifest: dict) -> str:
 
 
 def _texts(table: ScoreTable, escape: Callable, bold: Callable) -> tuple[list[str], list[list[str]]]:
-    heads = ["", *(escape(heading(metric)) for metric in table.metrics)]
+    heads = [""]
+    for metric, direction in zip(table.metrics, table.directions, strict=True):
+        kind = measure(metric)
+        heads.append(escape(f"{kind.label}{kind.unit and f', {kind.unit}'} {direction}".strip()))
     rows = []
     for row, cells in zip(table.rows, table.cells, strict=True):
         label = row.label if row.kind == "method" else f"{row.label} ({row.kind})"
