@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from svp_jax.errors import UserError, check_keys
+from svp_jax.face.without_log import without_log
 from svp_jax.model_files import find_model, look_up_model
 
 # What a parser can tell apart; the rest of the labels is drawn from the landmarks.
@@ -220,9 +221,10 @@ def _segmenter(path: Path) -> Iterator[Parser]:
     from mediapipe.tasks.python.vision import ImageSegmenter, ImageSegmenterOptions
 
     try:
-        segmenter = ImageSegmenter.create_from_options(
-            ImageSegmenterOptions(BaseOptions(model_asset_path=str(path)), output_confidence_masks=True)
-        )
+        with without_log():
+            segmenter = ImageSegmenter.create_from_options(
+                ImageSegmenterOptions(BaseOptions(model_asset_path=str(path)), output_confidence_masks=True)
+            )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--parser {path}: not a usable segmenter ({_first_line(error)})") from None
 

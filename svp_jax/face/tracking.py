@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from svp_jax.errors import UserError
+from svp_jax.face.without_log import without_log
 from svp_jax.model_files import find_model
 
 LANDMARKER = "face_landmarker.task"
@@ -130,7 +131,8 @@ def _landmarker(path: Path, mode, num_faces: int, shapes: bool):
         output_facial_transformation_matrixes=shapes,
     )
     try:
-        return FaceLandmarker.create_from_options(options)
+        with without_log():
+            return FaceLandmarker.create_from_options(options)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a usable face landmarker model ({reason}); download it again") from None

@@ -6,7 +6,7 @@ are its parsing maps, which are averaged over neighbours and, of a synthetic cap
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from svp_jax.errors import UserError
 from svp_jax.face.morphable.multi_pie import INNER, eye_distance, points_of
 from svp_jax.face.parsers import SEGMENTER, Parser, default_parser, open_parser
 from svp_jax.face.parsing import parsing_labels
-from svp_jax.face.tracking import BLENDSHAPES, LANDMARKS, PersonFollower, enlarged, face_tracker
+from svp_jax.face.tracking import BLENDSHAPES, LANDMARKS, FaceTracker, PersonFollower, enlarged
 from svp_jax.model_files import how_to_get
 
 IDENTITY_LEFT_OUT = (
@@ -28,12 +28,12 @@ IDENTITY_LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Tracked:
-    """What the tracker sees in N pictures; rows without a face are NaN.
+    """What the tracker sees in one picture; NaN where there is no face.
 
     Attributes:
-        landmarks: float32 [N, 478, 3] in pixels of the picture, small depth near.
-        blendshapes: float32 [N, 52] in 0..1.
-        rotation: float32 [N, 3, 3], of the head, from MediaPipe's canonical face to camera space.
+        landmarks: float32 [478, 3] in pixels of the picture, small depth near.
+        blendshapes: float32 [52] in 0..1.
+        rotation: float32 [3, 3], of the head, from MediaPipe's canonical face to camera space.
     """
 
     landmarks: np.ndarray
@@ -41,45 +41,45 @@ class Tracked:
     rotation: np.ndarray
 
     @property
-    def found(self) -> np.ndarray:
-        """bool [N], where there is a face."""
-        return np.isfinite(self.landmarks[:, 0, 0])
+    def found(self) -> bool:
+        return bool(np.isfinite(self.landmarks[0, 0]))
 
 
-def track_pictures(pictures: Iterable[np.ndarray], frame_rate: Fraction, model: Path | None = None) -> Tracked:
-    """Tracks one person through the pictures of a video, one after the other, without smoothing in time.
+NOBODY = Tracked(
+    np.full((LANDMARKS, 3), np.nan, np.float32),
+    np.full(BLENDSHAPES, np.nan, np.float32),
+    np.full((3, 3), np.nan, np.float32),
+)
+
+
+class PersonTracker:
+    """Tracks one person through the pictures of one video, called in order, without smoothing in time.
 
     Pictures smaller than 512 pixels are enlarged, which makes landmarks three times as exact at 128 pixels.
 
     Args:
-        pictures: uint8 [H, W, 3] RGB, all of one size.
-        model: path of face_landmarker.task; looked for in the model folders where it is None.
-
-    Raises:
-        UserError: the model file is missing or is not what it says.
+        tracker: for this video alone.
     """
-    rows: dict[str, list[np.ndarray]] = {"landmarks": [], "blendshapes": [], "rotation": []}
-    follower = None
-    with face_tracker(model) as tracker:
-        for number, picture in enumerate(pictures):
-            height, width = picture.shape[:2]
-            large = enlarged(picture)
-            follower = follower or PersonFollower(large.shape[1], large.shape[0])
-            face = follower.pick(tracker.detect(large, float(number / frame_rate)), cut=False)
-            if face is None:
-                rows["landmarks"].append(np.full((LANDMARKS, 3), np.nan, np.float32))
-                rows["blendshapes"].append(np.full(BLENDSHAPES, np.nan, np.float32))
-                rows["rotation"].append(np.full((3, 3), np.nan, np.float32))
-                continue
-            # Depth comes in units of the width.
-            scale = np.array([width / large.shape[1], height / large.shape[0], width / large.shape[1]], np.float32)
-            rows["landmarks"].append(face.landmarks * scale)
-            rows["blendshapes"].append(face.blendshapes)
-            rows["rotation"].append(face.pose[:3, :3])
-    shapes = {"landmarks": (0, LANDMARKS, 3), "blendshapes": (0, BLENDSHAPES), "rotation": (0, 3, 3)}
-    return Tracked(
-        **{name: np.stack(each) if each else np.zeros(shapes[name], np.float32) for name, each in rows.items()}
-    )
+
+    def __init__(self, tracker: FaceTracker, frame_rate: Fraction):
+        self.tracker, self.frame_rate, self.follower = tracker, frame_rate, None
+
+    def __call__(self, picture: np.ndarray, number: int, cut: bool) -> Tracked:
+        """What a picture shows.
+
+        Args:
+            picture: uint8 [H, W, 3] RGB, all of one size. number: of the frame, rising.
+            cut: a new shot begins.
+        """
+        height, width = picture.shape[:2]
+        large = enlarged(picture)
+        self.follower = self.follower or PersonFollower(large.shape[1], large.shape[0])
+        face = self.follower.pick(self.tracker.detect(large, float(number / self.frame_rate)), cut)
+        if face is None:
+            return NOBODY
+        # Depth comes in units of the width.
+        scale = np.array([width / large.shape[1], height / large.shape[0], width / large.shape[1]], np.float32)
+        return Tracked(face.landmarks * scale, face.blendshapes, face.pose[:3, :3])
 
 
 def landmark_distance(landmarks: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -126,12 +126,16 @@ def parsing_agreement(labels: np.ndarray, reference: np.ndarray) -> float:
 
 
 @contextlib.contextmanager
-def picture_parser() -> Iterator[tuple[Parser, tuple[Path, ...]]]:
-    """(parser, its files) for `parse_picture`; the same parser has to see result and reference.
+def picture_parser(height: int, width: int) -> Iterator[tuple[Parser, tuple[Path, ...]]]:
+    """(parser of such pictures, its files) for `parse_picture`; the same parser has to see result and reference.
 
     Raises:
-        UserError: there is no parser, or it cannot be used.
+        UserError: there is no parser, or it cannot be used; the pictures are not square.
     """
+    if height != width:
+        raise UserError(
+            f"parsing agreement needs square pictures, these are {width} x {height}; score captures or renders"
+        )
     with open_parser(default_parser()) as (_, parser, files):
         if parser is None:
             raise UserError(
@@ -144,16 +148,8 @@ def parse_picture(parser: Parser, picture: np.ndarray, landmarks: np.ndarray) ->
     """Labels uint8 [S, S] of one picture, looked at by itself; None where its landmarks are NaN: it shows no face.
 
     Args:
-        picture: uint8 [S, S, 3]. landmarks: [478, 3] in its pixels, of `track_pictures`.
-
-    Raises:
-        UserError: the picture is not square.
+        picture: uint8 [S, S, 3]. landmarks: [478, 3] in its pixels, of `PersonTracker`.
     """
-    height, width = picture.shape[:2]
-    if height != width:
-        raise UserError(
-            f"parsing agreement needs square pictures, these are {width} x {height}; score captures or renders"
-        )
     if not np.isfinite(landmarks).all():
         return None
-    return parsing_labels(parser(picture, height), landmarks)
+    return parsing_labels(parser(picture, picture.shape[0]), landmarks)

@@ -14,7 +14,7 @@ from svp_jax.metrics.comparison import Comparison, compare
 from svp_jax.metrics.differences import differences
 from svp_jax.metrics.measured import GROUPS, Measured, check_groups, measured
 from svp_jax.metrics.protocol import kind_of_pictures, protocol_of, protocol_sha256
-from svp_jax.metrics.report import latex, markdown, write_page
+from svp_jax.metrics.report import latex, left_out, markdown, write_page
 from svp_jax.metrics.score import means
 
 SHEET_COLUMNS = 8
@@ -122,10 +122,7 @@ def summary(report: Path) -> str:
         for region, values in regions.items():
             cells = [_cell(values.get(metric), spec) for metric, (_, spec) in columns.items()]
             lines.append(f"{name:{width}}{region:8}{''.join(f'{cell:>12}' for cell in cells)}")
-    reasons: dict[str, list[str]] = {}
-    for name, reason in manifest["left_out"].items():
-        reasons.setdefault(reason, []).append(name)
-    lines += [f"left out, {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    lines += [f"left out, {names}: {reason}" for names, reason in left_out(manifest)]
     different = [
         name for name, method in manifest["methods"].items() if method["protocol_sha256"] != manifest["protocol_sha256"]
     ]

@@ -2,27 +2,28 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from svp_jax.errors import UserError, nearest
-from svp_jax.face.tracking import LANDMARKER
+from svp_jax.face.tracking import LANDMARKER, face_tracker
 from svp_jax.manifest import sha256_file
 from svp_jax.metrics.comparison import Comparison
-from svp_jax.metrics.control import IDENTITY_LEFT_OUT
+from svp_jax.metrics.control import IDENTITY_LEFT_OUT, PersonTracker, parse_picture, picture_parser
 from svp_jax.metrics.meters.distribution import DISTRIBUTION, DistributionMeter
 from svp_jax.metrics.meters.meter import Meter, Regions
 from svp_jax.metrics.meters.motion import MOTION, MotionMeter
 from svp_jax.metrics.meters.perceptual import PerceptualMeter, perceptual
 from svp_jax.metrics.meters.pictures import PICTURES, PictureMeter
 from svp_jax.metrics.meters.scales import SCALES, ScalesMeter
+from svp_jax.metrics.meters.tracking import PARSING, TRACKING, TrackingMeter
 from svp_jax.metrics.networks import open_inception, open_lpips
 from svp_jax.metrics.score import joined, score
-from svp_jax.metrics.tracked import PARSING, TRACKING, parsing_scores, track, tracking_scores
 from svp_jax.model_files import find_model
 
 # What can be asked for, and the metrics of each.
@@ -82,34 +83,33 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
     """
     count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
     size = reference.height, reference.width
+    numbers = np.arange(count)
     found = Measured({name: {} for name in comparison.rows}, {name: {} for name in comparison.rows})
     found.left_out |= {"identity": IDENTITY_LEFT_OUT, "fvd": FVD_LEFT_OUT}
     features = folder / "features"
     features.mkdir()
-    openers: dict[str, Callable[[], Meter]] = {
-        "pictures": lambda: PictureMeter(count, rows, comparison.regions, *size),
-        "scales": lambda: ScalesMeter(count, rows, *size),
-        "motion": lambda: MotionMeter(count, rows, comparison.regions),
-        "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
-        "lpips_vgg": lambda: PerceptualMeter(count, rows, *size, open_lpips("vgg")),
-        "distribution": lambda: DistributionMeter(count, rows, open_inception(), features),
-    }
-    meters = []
-    for group, open_meter in openers.items():
-        with _left_out(found, group, metrics) as wanted:
-            if wanted:
-                meters.append(open_meter())
-                found.networks |= meters[-1].networks
-    numbers = np.arange(count)
-    shown = [pictures(numbers) for pictures in comparison.rows.values()]
-    references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")
-    score(shown, references, comparison.masks(), comparison.frames.follows, meters)
+    with ExitStack() as stack:
+        openers: dict[str, Callable[[], Meter]] = {
+            "pictures": lambda: PictureMeter(count, rows, comparison.regions, *size),
+            "scales": lambda: ScalesMeter(count, rows, *size),
+            "motion": lambda: MotionMeter(count, rows, comparison.regions),
+            "lpips_alex": lambda: PerceptualMeter(count, rows, *size, open_lpips("alex")),
+            "lpips_vgg": lambda: PerceptualMeter(count, rows, *size, open_lpips("vgg")),
+            "distribution": lambda: DistributionMeter(count, rows, open_inception(), features),
+            "tracking": lambda: _tracking_meter(comparison, found, count, stack),
+        }
+        meters = []
+        for group, open_meter in openers.items():
+            with _left_out(found, group, metrics) as wanted:
+                if wanted:
+                    meters.append(open_meter())
+                    found.networks |= meters[-1].networks
+        shown = [pictures(numbers) for pictures in comparison.rows.values()]
+        references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")
+        score(shown, references, comparison.masks(), comparison.frames.follows, meters)
     for meter in meters:
         found.add(meter.per_frame(), meter.totals())
     shutil.rmtree(features)
-    with _left_out(found, "tracking", metrics) as wanted:
-        if wanted:
-            _track(comparison, found)
     return found
 
 
@@ -124,20 +124,18 @@ def _left_out(found: Measured, group: str, metrics: Sequence[str]) -> Iterator[b
         found.left_out |= dict.fromkeys(GROUPS[group], str(reason))
 
 
-def _track(comparison: Comparison, found: Measured) -> None:
-    """Adds what a tracker and a parser see."""
-    count = len(comparison.frames.reference)
-    rate = comparison.reference.frame_rate
-    (reference,) = track({"reference": comparison.references}, count, rate).values()
-    rows = list(track(comparison.rows, count, rate).values())
-    found.networks["tracker"] = {LANDMARKER: sha256_file(find_model(LANDMARKER))}
-    scores = tracking_scores(rows, reference, comparison.frames.follows)
-    found.add([regions for regions, _ in scores], [totals for _, totals in scores])
+def _tracking_meter(comparison: Comparison, found: Measured, count: int, stack: ExitStack) -> TrackingMeter:
+    """With trackers and the parser that `stack` closes; where there is no parser, the reason goes into `found`."""
+    reference, networks = comparison.reference, {"tracker": {LANDMARKER: sha256_file(find_model(LANDMARKER))}}
+    trackers = [
+        PersonTracker(stack.enter_context(face_tracker()), reference.frame_rate) for _ in ("", *comparison.rows)
+    ]
+    parse = None
     try:
-        seen = list(zip(comparison.rows.values(), rows, strict=True))
-        files, scores = parsing_scores(seen, (comparison.references, reference), count)
+        parser, files = stack.enter_context(picture_parser(reference.height, reference.width))
     except UserError as reason:
         found.left_out |= dict.fromkeys(PARSING, str(reason))
     else:
-        found.networks["parser"] = {file.name: sha256_file(file) for file in files}
-        found.add(scores, [{}] * len(scores))
+        networks["parser"] = {file.name: sha256_file(file) for file in files}
+        parse = partial(parse_picture, parser)
+    return TrackingMeter(count, trackers, parse, networks)

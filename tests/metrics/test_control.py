@@ -10,8 +10,10 @@ import pytest
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.multi_pie import COUNT, INNER, eye_distance, points_of
+from svp_jax.face.tracking import face_tracker
 from svp_jax.metrics.control import (
     IDENTITY_LEFT_OUT,
+    PersonTracker,
     Tracked,
     expression_distance,
     landmark_distance,
@@ -19,7 +21,6 @@ from svp_jax.metrics.control import (
     parsing_agreement,
     picture_parser,
     pose_distance,
-    track_pictures,
 )
 
 RNG = np.random.default_rng(0)
@@ -97,16 +98,26 @@ def test_a_missing_tracker_or_parser_is_named_with_what_fetches_it(monkeypatch, 
     monkeypatch.setenv("SVP_MODELS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"face_landmarker\.task is not in .*svp assets --fetch"):
-        track_pictures([], Fraction(25))
-    with pytest.raises(UserError, match=r"parsing agreement needs a parser.*svp assets --fetch"), picture_parser():
+        track([], Fraction(25))
+    with pytest.raises(UserError, match=r"agreement needs a parser.*svp assets --fetch"), picture_parser(64, 64):
         pass
     assert "licence" in IDENTITY_LEFT_OUT
 
 
 def test_parsing_wants_square_pictures_with_a_face():
-    with pytest.raises(UserError, match="64 x 32"):
-        parse_picture(None, np.zeros((32, 64, 3), np.uint8), np.zeros((478, 3)))
+    with pytest.raises(UserError, match="64 x 32"), picture_parser(32, 64):
+        pass
     assert parse_picture(None, np.zeros((32, 32, 3), np.uint8), np.full((478, 3), np.nan)) is None
+
+
+def track(pictures, frame_rate, model=None) -> Tracked:
+    """What a tracker sees in the pictures of a video, as arrays of all."""
+    with face_tracker(model) as tracker:
+        person = PersonTracker(tracker, frame_rate)
+        seen = [person(picture, number, number == 0) for number, picture in enumerate(pictures)]
+    return Tracked(
+        *(np.stack([getattr(each, name) for each in seen]) for name in ("landmarks", "blendshapes", "rotation"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +132,16 @@ def real(shared):
 
 def test_a_real_face_is_where_it_is_at_any_size(real):
     pictures, models = real
-    tracked = track_pictures(iter(pictures), Fraction(25, 4), models / "face_landmarker.task")
-    assert isinstance(tracked, Tracked) and tracked.landmarks.shape == (8, 478, 3)
-    assert tracked.found.tolist() == [number != 5 for number in range(8)]
-    found = tracked.found
+    tracked = track(iter(pictures), Fraction(25, 4), models / "face_landmarker.task")
+    assert tracked.landmarks.shape == (8, 478, 3)
+    found = np.isfinite(tracked.landmarks[:, 0, 0])
+    assert found.tolist() == [number != 5 for number in range(8)]
     # Rotations: transposed they undo themselves.
     rotation = tracked.rotation[found]
     np.testing.assert_allclose(rotation @ rotation.swapaxes(1, 2), np.tile(np.eye(3), (7, 1, 1)), atol=1e-4)
 
     small = [cv2.resize(picture, (128, 96), interpolation=cv2.INTER_AREA) for picture in pictures]
-    shrunk = track_pictures(small, Fraction(25, 4), models / "face_landmarker.task")
+    shrunk = track(small, Fraction(25, 4), models / "face_landmarker.task")
     landmarks = shrunk.landmarks * [4, 512 / 96, 4]
     distances = landmark_distance(landmarks, tracked.landmarks)
     # A quarter of the size costs detail; two such frames of the video itself differ by more.
@@ -144,7 +155,7 @@ def test_a_real_face_that_is_moved_and_turned_is_so_far_away(real):
     turn = cv2.getRotationMatrix2D((256, 256), 20, 1.0)
     rolled = cv2.warpAffine(pictures[0], turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
     # Far apart in time, so that the tracker looks for each anew.
-    tracked = track_pictures([pictures[0], moved, rolled], Fraction(1), models / "face_landmarker.task")
+    tracked = track([pictures[0], moved, rolled], Fraction(1), models / "face_landmarker.task")
     eyes = eye_distance(points_of(tracked.landmarks[0]))
     # The tracker is sure of a pixel or two, and of a head's turn to a few degrees.
     distances = landmark_distance(tracked.landmarks, tracked.landmarks[[0, 0, 0]])
@@ -158,8 +169,8 @@ def test_a_real_parsing_map_agrees_with_itself_more_than_with_a_shifted_one(real
     pictures, models = real
     monkeypatch.setenv("SVP_MODELS", str(models))
     shifted = np.roll(pictures[0], 12, axis=1)
-    tracked = track_pictures([pictures[0], shifted], Fraction(25))
-    with picture_parser() as (parser, files):
+    tracked = track([pictures[0], shifted], Fraction(25))
+    with picture_parser(512, 512) as (parser, files):
         assert [file.suffix for file in files] == [".yaml", ".onnx"]
         maps = [parse_picture(parser, p, q) for p, q in zip((pictures[0], shifted), tracked.landmarks, strict=True)]
     assert maps[0].shape == (512, 512) and len(np.unique(maps[0])) > 8
