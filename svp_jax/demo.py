@@ -36,6 +36,7 @@ RENDERS = {
     "render_own_noise": {"noise_per_frame": True},
     "plain_own_noise": {"noise_per_frame": True, **PLAIN},
 }
+BASE = "tiny"
 # Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
 CONFIG = TrainConfig(
     outlines=Stage(steps=400, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
@@ -104,7 +105,7 @@ def demo(out: Path, seed: int, force: bool) -> str:
     capture_folder = step("capture", lambda f: write_synthetic_capture(f, seed + 1, SECONDS, size=SIZE))
     capture = open_capture(capture_folder)
     config = dataclasses.replace(CONFIG, seed=seed)
-    avatar = step("avatar", lambda f: train(capture_folder, "tiny", f, config))
+    avatar = step("avatar", lambda f: train(capture_folder, BASE, f, config))
     scores = {}
     for name, changes in RENDERS.items():
         options = RenderOptions(steps=STEPS, **changes)

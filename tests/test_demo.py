@@ -1,22 +1,31 @@
 """`svp demo` from end to end, with a few steps where a real run takes hundreds."""
 
 import dataclasses
+import itertools
 import json
 
 import pytest
+from factories import make_base
 
 from svp_jax import demo as demo_module
 from svp_jax.demo import CONFIG, demo
 from svp_jax.errors import UserError
 from svp_jax.inspect import inspect
+from svp_jax.manifest import read_manifest
+from svp_jax.metrics import evaluate
 from svp_jax.training.config import Stage, VAEPass
 from svp_jax.weights.base import TINY_BASE
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Two seconds of film and two training steps each: the code of a real run, not its results."""
-    if not (TINY_BASE / "model_index.json").is_file():
+@pytest.fixture(params=["random", pytest.param("tiny", marks=pytest.mark.slow)])
+def short(request, monkeypatch, tmp_path):
+    """Two seconds of film and two training steps each: the code of a real run, not its results.
+
+    On a base of random weights and few layers, which compiles in a third of the time, or on the embedded one.
+    """
+    if request.param == "random":
+        monkeypatch.setattr(demo_module, "BASE", str(make_base(tmp_path / "base")))
+    elif not (TINY_BASE / "model_index.json").is_file():
         pytest.skip(f"the tiny base has not been trained: {TINY_BASE} is not there")
     stage = Stage(steps=2, trainable="unlocked")
     small = dataclasses.replace(
@@ -42,7 +51,6 @@ def test_a_foreign_progress_is_left_alone(tmp_path):
 
 def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp_path):
     out = tmp_path / "demo"
-    evaluate = demo_module.evaluate
     monkeypatch.setattr(demo_module, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         demo(out, seed=3, force=False)
@@ -66,3 +74,24 @@ def test_it_runs_to_the_end_and_goes_on_where_it_stopped(short, monkeypatch, tmp
     assert inspect(out) == []
     with pytest.raises(UserError, match="--force"):
         demo(out, seed=3, force=False)
+
+
+@pytest.mark.slow
+def test_scores_rank_what_was_made_as_they_should(tmp_path):
+    if not (TINY_BASE / "model_index.json").is_file():
+        pytest.skip(f"the tiny base has not been trained: {TINY_BASE} is not there")
+    out = tmp_path / "demo"
+    demo(out, seed=0, force=False)
+    capture = out / "capture"
+    plain, truth = tmp_path / "plain", tmp_path / "truth"
+    evaluate([out / "render", out / "plain"], capture, plain, metrics=("pictures",))
+    evaluate(capture, capture, truth, metrics=("pictures",))
+    own = read_manifest(truth, "report")["scores"]["result"]["full"]
+    found = {name: scores["full"] for name, scores in read_manifest(plain, "report")["scores"].items()}
+    assert own["mse"] == 0 and own["psnr_infinite"] > 0 and own["smoothness"] == 0
+    for better, worse in itertools.pairwise(("render", "nearest_frame", "mean_frame")):
+        assert 0 < found[better]["mse"] < found[worse]["mse"]
+        assert found[better]["psnr"] > found[worse]["psnr"]
+        assert 1 > found[better]["ssim"] > found[worse]["ssim"]
+    # The temporal weights are there for this. The mean frame, which does not move, is no measure of it.
+    assert found["render"]["smoothness"] < found["plain"]["smoothness"] < found["nearest_frame"]["smoothness"]

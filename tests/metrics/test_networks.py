@@ -15,7 +15,7 @@ from svp_jax.errors import UserError
 from svp_jax.manifest import sha256_file
 from svp_jax.metrics.networks import inception, layers, open_inception, open_lpips
 from svp_jax.metrics.networks.backbones import AlexNet
-from svp_jax.model_files import registry
+from svp_jax.model_files import look_up_model, registry
 
 torch = reference.torch
 FILES = {
@@ -126,6 +126,35 @@ def test_inception_is_pytorch_fids(models):
     for bad in (images / 255, images[0], images[..., :2], images[:, :0]):
         with pytest.raises(ValueError, match=r"allowed: uint8 \[N, H, W, 3\]"):
             ours.features(bad)
+
+
+def published(*names: str) -> list[dict]:
+    """The published weights, where a user has them."""
+    paths = [look_up_model(name) for name in names]
+    if None in paths:
+        pytest.skip(f"the published weights are not here: svp assets --fetch {' '.join(names)}")
+    return [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+
+
+@pytest.mark.parametrize("net", FILES)
+def test_lpips_of_the_published_weights_is_pytorchs(net):
+    weights, linear = published(*FILES[net])
+    backbone = reference.BACKBONES[net](0)
+    # Without the classifier, at which LPIPS never looks.
+    features = {name.removeprefix("features."): each for name, each in weights.items() if name.startswith("features.")}
+    backbone["features"].load_state_dict(features)
+    images, references = pictures((2, 2, 70, 83, 3))
+    want = reference.lpips(net, backbone, linear, images, references)
+    np.testing.assert_allclose(open_lpips(net)(images, references), want, atol=1e-4)
+
+
+def test_features_of_the_published_inception_are_pytorch_fids():
+    (weights,) = published(INCEPTION)
+    network = reference.inception(0)
+    network.load_state_dict(weights)
+    images = pictures((2, 330, 200, 3))
+    want = reference.inception_features(network, images)
+    np.testing.assert_allclose(open_inception().features(images), want, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(299, 299), (64, 48), (512, 1000), (1, 2), (300, 298)])

@@ -48,6 +48,7 @@ def test_a_batch_in_four_parts(one, base_folder, capture_folder, tmp_path, monke
     check("accumulation 4", training_run.trace(base_folder, capture_folder, tmp_path / "avatar", accumulation=4), one)
 
 
+@pytest.mark.slow
 def test_both_stages_at_once(start, one, base_folder, capture_folder, tmp_path):
     program = start(2, base_folder, capture_folder, tmp_path, "both")
     check("both stages at once", traces(program)[0]["both"], one)
@@ -57,11 +58,15 @@ def test_both_stages_at_once(start, one, base_folder, capture_folder, tmp_path):
     assert len(losses) == training_run.CONFIG.outlines.steps
 
 
-def test_four_devices_and_two_processes_of_two(start, one, base_folder, capture_folder, tmp_path):
+@pytest.mark.slow
+def test_four_devices_of_one_process(start, one, base_folder, capture_folder, tmp_path):
     (four,) = traces(start(4, base_folder, capture_folder, tmp_path, "pmap,fsdp"))
     assert (four["devices"], four["processes"]) == (4, 1)
     for way in ("pmap", "fsdp"):
         check(f"{way} on four devices", four[way], one)
+
+
+def test_two_processes_of_two_devices(start, one, base_folder, capture_folder, tmp_path):
     arguments = base_folder, capture_folder, tmp_path / "two", "pmap,fsdp", f"localhost:{programs.free_port()}", 2
     for two in traces(*[start(2, *arguments, number) for number in range(2)]):
         assert (two["devices"], two["processes"]) == (4, 2)
