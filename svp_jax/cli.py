@@ -136,7 +136,7 @@ def evaluate(
         *videos, reference = videos
     run(videos, reference, out, force, metrics or tuple(GROUPS))
     print(summary(out))
-    print(f"wrote the report {out}")
+    print(f"wrote the report {out}; open {out / 'report.html'}")
 
 
 def demo(out: Path, seed: int = 0, force: bool = False) -> None:
@@ -334,7 +334,7 @@ def _ablate_command() -> Callable[..., None]:
 
         run(avatar, capture, out, options)
         print(table(read_manifest(out, "report")))
-        print(f"wrote the report {out}")
+        print(f"wrote the report {out}; open {out / 'report.html'}")
 
     return ablate
 

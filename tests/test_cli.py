@@ -339,7 +339,8 @@ def test_nothing_is_written_beside_the_inputs(svp, tmp_path):
     capture = make_capture(tmp_path / "capture", 12)
     before = sha256_folder(capture)
     code, out, _ = svp("evaluate", capture, capture, "--out", tmp_path / "report")
-    assert code == 0 and out.splitlines()[-1] == f"wrote the report {tmp_path / 'report'}"
+    report = tmp_path / "report"
+    assert code == 0 and out.splitlines()[-1] == f"wrote the report {report}; open {report / 'report.html'}"
     assert svp("inspect", capture)[0] == svp("inspect", tmp_path / "report")[0] == 0
     assert sha256_folder(capture) == before
     assert {path.name for path in tmp_path.iterdir()} == {"capture", "report"}

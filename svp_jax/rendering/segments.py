@@ -6,6 +6,7 @@ from the beginning. The difference that is left is measured where tracks meet, a
 """
 
 import math
+import warnings
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def warm_up_frames(temporal: TemporalWeights, num_steps: int, tolerance: float) 
 
 
 def split(driver: Driver, plan: Plan, count: int, warm_up: int) -> list[Track]:
-    """`plan` in `count` tracks of about equal length, fewer where it is short.
+    """`plan` in `count` tracks of about equal length; fewer, with a warning, where it is short.
 
     A warm-up ends at the start of a shot: nothing before it matters at all.
     """
@@ -62,6 +63,11 @@ def split(driver: Driver, plan: Plan, count: int, warm_up: int) -> list[Track]:
         starts[0] = True
         tracks.append(Track(driver, plan.indices[early:stop], starts, early, start - early, plan.span.start))
         start = stop
+    if len(tracks) < count:
+        warnings.warn(
+            f"--segments {count}: {total} frames make {len(tracks)}; each but the first starts {warm_up} frames early",
+            stacklevel=3,
+        )
     return tracks
 
 

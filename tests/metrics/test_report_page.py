@@ -347,6 +347,7 @@ def test_long_clips_show_some_frames_and_say_so(tmp_path, monkeypatch):
     assert asked[0].tolist() == numbers
     assert len(numbers) <= 24
     assert f"{len(numbers)} of 48 scored frames" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     worst = data["extremes"]["ours"]["full"]["psnr"]["worst"][0]
     assert worst in numbers
     # As long as all frames together.
@@ -385,10 +386,10 @@ def test_a_film_of_odd_and_large_pictures(tmp_path):
     def grey(level: int):
         return lambda numbers: (np.full((301, 601, 3), level, np.uint8) for _ in numbers)
 
-    film = make_film({"reference": grey(100), "a": grey(110)}, 3, Fraction(25), [], tmp_path)
+    film = make_film({"reference": grey(100), "a": grey(110)}, 3, Fraction(25), [], tmp_path / "film.mp4")
     assert (film.height, film.width) == (128, 256)
     assert film.frame_rate == 25
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [film.path]
     assert film.tiles == {
         "reference": {"picture": (0, 0)},
         "a": {"picture": (256, 0), "difference": (0, 128)},

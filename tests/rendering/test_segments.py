@@ -83,6 +83,7 @@ def plan(total, shots=(), first=100):
     return Plan(range(first, first + total), first + np.arange(total), np.isin(np.arange(total), [0, *shots]))
 
 
+@pytest.mark.filterwarnings("ignore:--segments")
 @given(st.data(), st.integers(1, 60), st.integers(1, 9), st.integers(0, 20))
 def test_every_frame_is_shown_once_and_a_warm_up_stays_within_its_shot(data, total, count, warm_up):
     shots = data.draw(st.sets(st.integers(1, max(total - 1, 1)), max_size=4))
@@ -100,6 +101,7 @@ def test_every_frame_is_shown_once_and_a_warm_up_stays_within_its_shot(data, tot
         assert not track.starts[1 : track.warm_up + 1].any()
 
 
+@pytest.mark.filterwarnings("ignore:--segments")
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 20))
 def test_segments_have_equal_work(total, count, warm_up):
     lengths = [len(track.indices) for track in split(None, plan(total), count, warm_up)]
@@ -107,6 +109,11 @@ def test_segments_have_equal_work(total, count, warm_up):
     assert len(set(lengths[:-1])) <= 1 and lengths[-1] <= lengths[0]
     if total > count * (warm_up + 1):
         assert lengths[0] == -(-(total + (count - 1) * warm_up) // count)
+
+
+def test_fewer_segments_than_asked_for_are_named():
+    with pytest.warns(UserWarning, match=r"--segments 9: 12 frames make 4; each but the first starts 8 frames early"):
+        assert len(split(None, plan(12), 9, 8)) == 4
 
 
 def test_seams_by_hand():

@@ -7,7 +7,6 @@ key frames; near ones make it quick. Pictures one by one, the other way, took 3 
 
 import itertools
 import math
-import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,14 +32,14 @@ class Film:
     """An mp4 and what lies where in it.
 
     Attributes:
-        data: the file.
+        path: of the file.
         frame_rate: frames a second; frame k is shown from k / frame_rate on.
         numbers: the scored frame that each of its frames shows, rising.
         height, width: of a tile.
         tiles: row -> what it shows ("picture", "difference") -> the tile's upper left corner (x, y).
     """
 
-    data: bytes
+    path: Path
     frame_rate: Fraction
     numbers: np.ndarray
     height: int
@@ -62,7 +61,7 @@ def choose_frames(count: int, tiles: int, wanted: list[int]) -> np.ndarray:
     return np.union1d(even, np.array(wanted, int))
 
 
-def make_film(pictures: dict[str, Pictures], count: int, frame_rate: Fraction, wanted: list[int], folder: Path) -> Film:
+def make_film(pictures: dict[str, Pictures], count: int, frame_rate: Fraction, wanted: list[int], path: Path) -> Film:
     """Makes the film of `count` scored frames; pictures are read once, frame by frame.
 
     Where only some frames are shown, it plays as fast as all of them would, but not below `SLOWEST`.
@@ -71,10 +70,10 @@ def make_film(pictures: dict[str, Pictures], count: int, frame_rate: Fraction, w
         pictures: row -> its pictures uint8 [H, W, 3], all of one size, "reference" among them.
         frame_rate: of the reference, frames a second.
         wanted: as of `choose_frames`.
-        folder: where the file lies while it is written.
+        path: of the file.
 
     Raises:
-        UserError: `folder` cannot be written to.
+        UserError: it cannot be written.
     """
     names = [REFERENCE, *(name for name in pictures if name != REFERENCE)]
     places = [(name, "picture") for name in names] + [(name, "difference") for name in names[1:]]
@@ -86,18 +85,15 @@ def make_film(pictures: dict[str, Pictures], count: int, frame_rate: Fraction, w
     columns = math.ceil(math.sqrt(len(places)))
     corners = [(number % columns * width, number // columns * height) for number in range(len(places))]
     board = np.zeros((math.ceil(len(places) / columns) * height, columns * width, 3), np.uint8)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        path = Path(temporary) / "film.mp4"
-        options = {"crf": CRF, "key_frame_every": KEY_FRAME_EVERY}
-        with VideoWriter(path, rate, board.shape[1], board.shape[0], **options) as writer:
-            for images in itertools.chain([first], frames):
-                _lay(board, corners, images, height, width)
-                writer.write(board)
-        data = path.read_bytes()
+    options = {"crf": CRF, "key_frame_every": KEY_FRAME_EVERY}
+    with VideoWriter(path, rate, board.shape[1], board.shape[0], **options) as writer:
+        for images in itertools.chain([first], frames):
+            _lay(board, corners, images, height, width)
+            writer.write(board)
     tiles: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in names}
     for (name, kind), corner in zip(places, corners, strict=True):
         tiles[name][kind] = corner
-    return Film(data, rate, numbers, height, width, tiles)
+    return Film(path, rate, numbers, height, width, tiles)
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:

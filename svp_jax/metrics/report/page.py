@@ -33,6 +33,8 @@ from svp_jax.metrics.sources import Pictures
 
 SCRIPTS = ("dom.js", "curves.js", "player.js", "ablation.js", "page.js")
 EXTREMES = 3  # worst frames, and best ones
+FILM = "\0"  # stands for the film in the page's text, in which it cannot be
+FILM_PART = 3 << 20  # bytes; three make four characters
 DIGITS = 5  # significant ones of a number in a curve
 
 
@@ -54,7 +56,7 @@ def write_page(folder: Path, heading: str, manifest: dict, pictures: dict[str, P
     film, count = None, len(manifest.get("frames", {}).get("seconds", []))
     if REFERENCE in pictures and len(pictures) > 1 and count:
         rate = Fraction(manifest["reference"]["frame_rate"])
-        film = make_film(pictures, count, rate, _wanted(manifest, extremes), Path(folder))
+        film = make_film(pictures, count, rate, _wanted(manifest, extremes), Path(folder) / "film.mp4")
     style = _template("page.css")
     script = "\n".join(_template(name) for name in SCRIPTS)
     page = Template(_template("page.html")).substitute(
@@ -73,14 +75,27 @@ def write_page(folder: Path, heading: str, manifest: dict, pictures: dict[str, P
         amplification=AMPLIFICATION,
         # In a script element nothing but its end tag and "<!--" would be read as mark-up.
         data=json.dumps(_data(manifest, extremes, film), separators=(",", ":")).replace("<", "\\u003c"),
-        film="" if film is None else base64.b64encode(film.data).decode(),
+        film=FILM,
     )
     path = Path(folder) / "report.html"
     try:
-        path.write_text(page, encoding="utf-8", newline="\n")
+        _write(path, page, film)
     except OSError as error:
         raise UserError(f"{path}: cannot write ({error.strerror}); free space or choose another --out") from None
     return path
+
+
+def _write(path: Path, page: str, film: Film | None) -> None:
+    """Writes the page, and the film in it part by part, as the page's text would be several times its size."""
+    before, after = page.split(FILM)
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(before)
+        if film is not None:
+            with open(film.path, "rb") as content:
+                while part := content.read(FILM_PART):
+                    file.write(base64.b64encode(part).decode())
+            film.path.unlink()
+        file.write(after)
 
 
 def _template(name: str) -> str:
