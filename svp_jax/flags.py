@@ -5,9 +5,10 @@ import dataclasses
 import functools
 import inspect
 import io
+import os
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -20,7 +21,7 @@ _METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 
 
 def flags_of(options: type) -> type:
-    """The same dataclass for tyro: a field's docstring is one paragraph, and None is no value that can be typed.
+    """The same dataclass for tyro: a field's docstring is one paragraph, and None is not shown among its values.
 
     Args:
         options: a frozen dataclass whose fields have docstrings and defaults.
@@ -58,7 +59,7 @@ def parsed(command: Callable[..., None], program: str, arguments: Sequence[str])
     bind.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(command.__doc__))
     errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), _wide_terminal(arguments):
             return tyro.cli(bind, prog=program, args=arguments)
     except SystemExit as stop:
         if stop.code:
@@ -66,15 +67,42 @@ def parsed(command: Callable[..., None], program: str, arguments: Sequence[str])
         raise
 
 
+@contextlib.contextmanager
+def _wide_terminal(arguments: Sequence[str]) -> Iterator[None]:
+    """As if the terminal were wide, so that tyro breaks no line of a message; but for the help, which is to be read."""
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        yield
+        return
+    own = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if own is not None:
+            os.environ["COLUMNS"] = own
+
+
 def _plain(box: str) -> str:
-    """tyro's framed message as one line, without its title and its pointer to the help."""
-    # The frame is of spaces and minus signs where the terminal knows no others; "--out" is no frame.
-    lines = [re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{10,}", " ", line)[1:].rstrip() for line in box.splitlines()[1:]]
-    # Flags that are meant or missing are indented, their help still more.
-    lines = [line for line in lines if line and not line.startswith(" " * 9)]
-    text = ""
-    for before, line in zip(["", *lines], lines, strict=False):
-        flags = line.startswith("     ") and before.startswith("     ")
-        text += (", " if flags else " ") + line.strip()
-    text = re.split(r"\s*(?:For full helptext|Argument helptext|Got errors)", text)[0].strip().rstrip(". ")
-    return text.replace("{None}|", "").replace(" Perhaps you meant:", "; perhaps you meant")
+    """tyro's framed message as one line, without its title, the help of flags and its pointer to the help."""
+    text, before = "", ""
+    for line in box.splitlines()[1:]:
+        # The frame is of spaces and minus signs where the terminal knows no others; "--out" is no frame.
+        line = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{10,}", " ", line)[2:].rstrip()
+        if re.match("For full helptext|Argument helptext|Got errors", line):
+            break
+        if re.match("Perhaps you meant:|Arguments similar to .*:", line):
+            text += "; perhaps you meant"
+        # Flags are indented by four, their help by eight.
+        elif line and not line.startswith(" " * 8):
+            text += (", " if line.startswith("    ") and before.startswith("    ") else " ") + line.strip()
+        else:
+            continue
+        before = line
+    text = re.sub(r"\('.*'\)", _choices, text.replace("{None}|", "").strip())
+    return re.sub(r"(?<=[\w)\]'])\.$", "", text)
+
+
+def _choices(found: re.Match) -> str:
+    """Choices in one order, and without the one that stands for a flag that is not given."""
+    return ", ".join(sorted(set(re.findall(r"'([^']*)'", found[0])) - {"None"}))

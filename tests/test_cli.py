@@ -96,7 +96,7 @@ def test_help_of_each_names_its_defaults(svp, command, words):
     # As wrapped for a terminal, without its frame.
     text = " ".join(out.replace("│", " ").split())
     assert all(word in text for word in words), text
-    # What holds where a flag is left out is said in words; None cannot be typed.
+    # What holds where a flag is left out is said in words.
     assert not any(word in text for word in ("None", "(default: )", "default: ''"))
 
 
@@ -119,10 +119,19 @@ def test_as_a_module():
             ["train", "c", "--base", "tiny", "--out", "o", "--setps", "3"],
             "Unrecognized options: --setps, 3; perhaps you meant --steps INT; see",
         ),
+        (
+            ["render", "a", "d", "--out", "o", "--swep", "x", "--strenght", "2"],
+            "; perhaps you meant --strength FLOAT; ",
+        ),
+        (
+            ["train", "c", "--base", "tiny", "--out", "o", "--device", "foo"],
+            "Expected one of any, cpu, gpu; see `svp train --help`",
+        ),
+        (["inspect", "..", ".."], "Unrecognized options: ..; see"),
         (["inspect", "c", "d"], "Unrecognized options: d; see `svp inspect --help`"),
         (["train", "c", "--base", "tiny"], "Missing from svp train: --out PATH; see"),
         (["ablate", "a"], "Missing from svp ablate: CAPTURE, --out PATH; see"),
-        (["evaluate", "a", "b", "--out", "o", "--metrics", "psnr"], "psnr is one of the group pictures"),
+        (["evaluate", "a", "b", "--out", "o", "--metrics", "PSNR"], "psnr is one of the group pictures"),
         (["evaluate", "a", "b", "--out", "o", "--metrics", "tracing"], "did you mean tracking?"),
         (["render"], "AVATAR"),
         (
@@ -133,7 +142,7 @@ def test_as_a_module():
         (["prepare", "v", "--out", "o", "--size", "1.5"], "--size"),
         (
             ["train", "c", "--base", "tiny", "--out", "o", "--stage", "third"],
-            "invalid choice 'third' for argument '--stage'",
+            "invalid choice 'third' for argument '--stage'. Expected one of both, details, outlines; see",
         ),
         (["prepare", "v", "--out", "o", "--frame-rate", "fast"], "--frame-rate fast: allowed are numbers"),
         (["render", "a", "d", "--out", "o", "--tau", "2"], "--tau 2.0: allowed are 0 to 1"),

@@ -59,22 +59,25 @@ class PersonTracker:
 
     Args:
         tracker: for this video alone.
+        frame_rate: frames a second.
+        shots: int [N], of each frame the shot that it belongs to.
     """
 
-    def __init__(self, tracker: FaceTracker, frame_rate: Fraction):
-        self.tracker, self.frame_rate, self.follower = tracker, frame_rate, None
+    def __init__(self, tracker: FaceTracker, frame_rate: Fraction, shots: np.ndarray):
+        self._tracker, self._frame_rate, self._shots = tracker, frame_rate, shots
+        self._follower: PersonFollower | None = None
 
-    def __call__(self, picture: np.ndarray, number: int, cut: bool) -> Tracked:
+    def __call__(self, picture: np.ndarray, number: int) -> Tracked:
         """What a picture shows.
 
         Args:
-            picture: uint8 [H, W, 3] RGB, all of one size. number: of the frame, rising.
-            cut: a new shot begins.
+            picture: uint8 [H, W, 3] RGB, all of one size. number: of the frame, rising by one.
         """
         height, width = picture.shape[:2]
         large = enlarged(picture)
-        self.follower = self.follower or PersonFollower(large.shape[1], large.shape[0])
-        face = self.follower.pick(self.tracker.detect(large, float(number / self.frame_rate)), cut)
+        self._follower = self._follower or PersonFollower(large.shape[1], large.shape[0])
+        cut = number > 0 and self._shots[number] != self._shots[number - 1]
+        face = self._follower.pick(self._tracker.detect(large, float(number / self._frame_rate)), cut)
         if face is None:
             return NOBODY
         # Depth comes in units of the width.
@@ -141,6 +144,8 @@ def picture_parser(height: int, width: int) -> Iterator[tuple[Parser, tuple[Path
             raise UserError(
                 f"parsing agreement needs a parser, not landmarks alone: get {SEGMENTER}: {how_to_get(SEGMENTER)}"
             )
+        # What is wrong with a parser it says at its first picture.
+        parser(np.zeros((height, width, 3), np.uint8), height)
         yield parser, files
 
 

@@ -69,8 +69,9 @@ def check_groups(metrics: Sequence[str]) -> None:
     """Raises UserError where `metrics` are not all of `GROUPS`."""
     for name in metrics:
         if name not in GROUPS:
-            group = next((group for group, members in GROUPS.items() if name in members), None)
-            hint = nearest(name, list(GROUPS)) if group is None else f"{name} is one of the group {group}: give that"
+            metric = name.lower().replace("-", "_")
+            group = next((group for group, members in GROUPS.items() if metric in members), None)
+            hint = f"{metric} is one of the group {group}: give that" if group else nearest(metric, list(GROUPS))
             raise UserError(f"--metrics {name}: no such group of metrics; {hint}")
 
 
@@ -128,7 +129,8 @@ def _tracking_meter(comparison: Comparison, found: Measured, count: int, stack: 
     """With trackers and the parser that `stack` closes; where there is no parser, the reason goes into `found`."""
     reference, networks = comparison.reference, {"tracker": {LANDMARKER: sha256_file(find_model(LANDMARKER))}}
     trackers = [
-        PersonTracker(stack.enter_context(face_tracker()), reference.frame_rate) for _ in ("", *comparison.rows)
+        PersonTracker(stack.enter_context(face_tracker()), reference.frame_rate, comparison.frames.shots)
+        for _ in ("reference", *comparison.rows)
     ]
     parse = None
     try:

@@ -34,7 +34,7 @@ DEFINITIONS = {
     "kid": "the same features, cubic kernel, 100 subsets of half of the frames (1000 at most); kid_error is the "
     "standard error over subsets",
     "landmark_distance": "mean distance of brows, eyes, nose and lips, % of the reference's outer eye distance; one "
-    "tracker on both",
+    "tracker on both, which looks for the person anew after a cut",
     "expression_distance": "mean absolute difference of 52 blendshape scores",
     "pose_distance": "angle between head rotations, degrees",
     "landmark_jitter": "mean absolute second difference of landmarks, pixels; landmark_jitter_reference is the "

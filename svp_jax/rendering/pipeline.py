@@ -79,8 +79,9 @@ def render_frames(
         ahead(_with_pictures(mapped, tracks, sequences, stages, seconds)) as finished,
         tqdm(total=total, initial=done, desc="render", unit="frame", smoothing=0.05) as bar,
     ):
-        # For a minute or more where networks are large.
-        bar.set_postfix_str("compiling, or reading what is compiled")
+        if done < total:
+            # Which takes a minute or more where networks are large.
+            bar.set_postfix_str("compiling, or reading what is compiled")
         for part in finished:
             bar.set_postfix_str("", refresh=False)
             with seconds("write"):

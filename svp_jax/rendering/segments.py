@@ -47,7 +47,7 @@ def warm_up_frames(temporal: TemporalWeights, num_steps: int, tolerance: float) 
 
 
 def split(driver: Driver, plan: Plan, count: int, warm_up: int) -> list[Track]:
-    """`plan` in `count` tracks of about equal length; fewer, with a warning, where it is short.
+    """`plan` in `count` tracks of about equal length; fewer, with a warning, where it is too short or cut.
 
     A warm-up ends at the start of a shot: nothing before it matters at all.
     """
@@ -65,7 +65,7 @@ def split(driver: Driver, plan: Plan, count: int, warm_up: int) -> list[Track]:
         start = stop
     if len(tracks) < count:
         warnings.warn(
-            f"--segments {count}: {total} frames make {len(tracks)}; each but the first starts {warm_up} frames early",
+            f"--segments {count}: {total} frames make {len(tracks)}, with up to {warm_up} frames of warm-up each",
             stacklevel=3,
         )
     return tracks

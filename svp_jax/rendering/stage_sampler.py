@@ -200,7 +200,7 @@ class StageSampler:
         Raises:
             FloatingPointError: numbers are not finite; its argument is the frame's number.
         """
-        with _ONE_AT_A_TIME if jax.default_backend() == "cpu" else contextlib.nullcontext():
+        with _ONE_AT_A_TIME if self.mesh.devices.flat[0].platform == "cpu" else contextlib.nullcontext():
             return self._computed(parts)
 
     def _computed(self, parts: Sequence[Frames]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -10,7 +10,7 @@ import pytest
 from svp_jax.capture.video import open_video
 from svp_jax.errors import UserError
 from svp_jax.face.morphable.multi_pie import COUNT, INNER, eye_distance, points_of
-from svp_jax.face.tracking import face_tracker
+from svp_jax.face.tracking import Face, face_tracker
 from svp_jax.metrics.control import (
     IDENTITY_LEFT_OUT,
     PersonTracker,
@@ -113,8 +113,8 @@ def test_parsing_wants_square_pictures_with_a_face():
 def track(pictures, frame_rate, model=None) -> Tracked:
     """What a tracker sees in the pictures of a video, as arrays of all."""
     with face_tracker(model) as tracker:
-        person = PersonTracker(tracker, frame_rate)
-        seen = [person(picture, number, number == 0) for number, picture in enumerate(pictures)]
+        person = PersonTracker(tracker, frame_rate, np.zeros(100))
+        seen = [person(picture, number) for number, picture in enumerate(pictures)]
     return Tracked(
         *(np.stack([getattr(each, name) for each in seen]) for name in ("landmarks", "blendshapes", "rotation"))
     )
@@ -177,3 +177,19 @@ def test_a_real_parsing_map_agrees_with_itself_more_than_with_a_shifted_one(real
     apart = parsing_agreement(maps[1], maps[0])
     moved_back = parsing_agreement(np.roll(maps[1], -12, axis=1), maps[0])
     assert 0.2 < apart < 0.8 < moved_back <= 1
+
+
+def test_the_person_is_looked_for_anew_after_a_cut():
+    def face(left: float, size: float) -> Face:
+        corners = np.array([[left, 100, 0], [left + size, 100 + size, 0]], np.float32)
+        return Face(corners.repeat(239, 0), np.zeros(52, np.float32), np.eye(4, dtype=np.float32))
+
+    class Tracker:
+        """Sees one person on the left, who gets smaller, and one on the right, who grows."""
+
+        def detect(self, picture, seconds):
+            return [face(0, 200 - 50 * seconds), face(300, 50 + 50 * seconds)]
+
+    person = PersonTracker(Tracker(), Fraction(1), np.array([0, 0, 0, 1]))
+    seen = [person(np.zeros((512, 512, 3), np.uint8), number) for number in range(4)]
+    assert [each.landmarks[0, 0] for each in seen] == [0, 0, 0, 300]

@@ -1,11 +1,14 @@
 """Reports of renders, captures and videos against captures and videos."""
 
+import contextlib
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from svp_jax.capture.capture import open_capture
 from svp_jax.capture.images import read_png, write_png
 from svp_jax.capture.video_writer import VideoWriter
 from svp_jax.errors import UserError
+from svp_jax.face.tracking import Face
 from svp_jax.manifest import read_manifest, sha256_file, write_manifest
 from svp_jax.metrics import evaluate, measured, mse, psnr, summary
 from svp_jax.metrics import protocol as protocol_module
@@ -638,6 +642,66 @@ def test_networks_are_in_the_report(with_networks, tmp_path):
     with_networks("1")
     again = read_manifest(evaluate([first, second], first, tmp_path / "again", **settings), "report")
     assert again["protocol_sha256"] != manifest["protocol_sha256"]
+
+
+@pytest.fixture
+def with_tracker(monkeypatch, tmp_path):
+    """A tracker that sees one face everywhere, and a parser that gives a picture's red; the open ones are noted."""
+    files = {"tracker": tmp_path / "face_landmarker.task", "parser": tmp_path / "parser.tflite"}
+    for name, path in files.items():
+        path.write_text(name)
+    opened = []
+
+    @contextlib.contextmanager
+    def tracker():
+        opened.append("tracker")
+        landmarks = np.random.default_rng(0).uniform(0, 64, (478, 3)).astype(np.float32)
+        face = Face(landmarks, np.zeros(52, np.float32), np.eye(4, dtype=np.float32))
+        yield SimpleNamespace(detect=lambda picture, seconds: [face])
+        opened.remove("tracker")
+
+    @contextlib.contextmanager
+    def parser(height, width):
+        if height != width:
+            raise UserError("it needs square pictures")
+        opened.append("parser")
+        yield None, (files["parser"],)
+        opened.remove("parser")
+
+    monkeypatch.setattr(measured, "find_model", lambda name: files["tracker"])
+    monkeypatch.setattr(measured, "face_tracker", tracker)
+    monkeypatch.setattr(measured, "picture_parser", parser)
+    monkeypatch.setattr(measured, "parse_picture", lambda parser, picture, landmarks: picture[..., 0] // 128)
+    return opened
+
+
+def test_trackers_and_parser_are_opened_for_all_rows_and_closed(with_tracker, tmp_path, monkeypatch):
+    seen, score = [], measured.score
+    monkeypatch.setattr(measured, "score", lambda *all: (seen.append(sorted(with_tracker)), score(*all)))
+    first, second = (write_video(tmp_path / f"{start}.mp4", range(start, start + 4)) for start in (0, 9))
+    report = evaluate([first, second], first, tmp_path / "report", metrics=("tracking",))
+    # One for the reference and each of the two.
+    assert seen == [["parser", "tracker", "tracker", "tracker"]] and with_tracker == []
+    manifest = read_manifest(report, "report")
+    exact, other = (manifest["scores"][name]["full"] for name in ("0", "9"))
+    assert exact["faces_missing"] == exact["landmark_distance"] == exact["landmark_jitter"] == 0
+    assert exact["parsing_agreement"] == 1 > other["parsing_agreement"]
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("tracker", "parser")}
+    assert manifest["protocol"]["networks"] == {
+        "tracker": {"face_landmarker.task": hashes["tracker"]},
+        "parser": {"parser.tflite": hashes["parser"]},
+    }
+
+
+def test_without_a_parser_the_tracking_is_left(with_tracker, tmp_path):
+    video = tmp_path / "a.mp4"
+    with VideoWriter(video, RATE, 96, 64) as writer:
+        for number in range(4):
+            writer.write(np.tile(draw_frame(number, 64)[0], (1, 2, 1))[:, :96])
+    manifest = read_manifest(evaluate(video, video, tmp_path / "report", metrics=("tracking",)), "report")
+    assert manifest["left_out"]["parsing_agreement"] == "it needs square pictures"
+    assert manifest["scores"]["result"]["full"].keys() >= {"landmark_distance", "faces_missing"}
+    assert "parsing_agreement" not in manifest["scores"]["result"]["full"] and with_tracker == []
 
 
 @pytest.mark.parametrize("change", ["cuts", "frames", "versions", "reference"])

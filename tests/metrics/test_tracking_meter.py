@@ -19,12 +19,10 @@ TRUTH = np.zeros((COUNT, 8, 8, 3), np.uint8)
 TRUTH[:, :4] = 1
 
 
-def seen(landmarks, without=(), cuts=None):
-    """A tracker that sees these landmarks, but none in some frames, and notes where it is told of a cut."""
+def seen(landmarks, without=()):
+    """A tracker that sees these landmarks, but none in some frames."""
 
-    def track(picture, number, cut):
-        if cut and cuts is not None:
-            cuts.append(number)
+    def track(picture, number):
         if number in without:
             return NOBODY
         return Tracked(landmarks[number], np.zeros(52, np.float32), np.eye(3, dtype=np.float32))
@@ -61,10 +59,8 @@ def test_distances_jitter_and_lost_faces():
     assert np.isnan(lost["landmark_jitter"]).all() and "parsing_agreement" not in lost
 
 
-def test_a_cut_begins_anew():
-    cuts = []
-    ((found,), _) = measured([seen(MOVING), seen(SHAKY, cuts=cuts)], [TRUTH], follows=(False, True, False, True, True))
-    assert cuts == [0, 2]
+def test_jitter_begins_anew_where_frames_do_not_follow():
+    ((found,), _) = measured([seen(MOVING), seen(SHAKY)], [TRUTH], follows=(False, True, False, True, True))
     assert np.isnan(found["landmark_jitter"]).tolist() == [True, True, True, True, False]
 
 

@@ -112,7 +112,7 @@ def test_segments_have_equal_work(total, count, warm_up):
 
 
 def test_fewer_segments_than_asked_for_are_named():
-    with pytest.warns(UserWarning, match=r"--segments 9: 12 frames make 4; each but the first starts 8 frames early"):
+    with pytest.warns(UserWarning, match=r"--segments 9: 12 frames make 4, with up to 8 frames of warm-up"):
         assert len(split(None, plan(12), 9, 8)) == 4
 
 

@@ -47,7 +47,7 @@ class Meter(Protocol):
 
 
 class FrameMeter:
-    """What meters that only have scores per frame share: these, NaN until they are set.
+    """What meters that have scores per frame share: these, NaN until they are set; no totals but what a meter adds.
 
     Args:
         count: frames. rows: of pictures.

@@ -32,7 +32,7 @@ class TrackingMeter(FrameMeter):
     Args:
         count: frames.
         trackers: one for the reference and one for each row, as each follows one video: (picture uint8 [H, W, 3],
-            number of the frame, whether a new shot begins) -> what it sees.
+            number of the frame) -> what it sees.
         parse: (picture, landmarks [478, 3]) -> labels uint8 [H, W], None without a face; or None: no parser.
         networks: as of `Meter`.
     """
@@ -40,7 +40,7 @@ class TrackingMeter(FrameMeter):
     def __init__(
         self,
         count: int,
-        trackers: Sequence[Callable[[np.ndarray, int, bool], Tracked]],
+        trackers: Sequence[Callable[[np.ndarray, int], Tracked]],
         parse: Callable[[np.ndarray, np.ndarray], np.ndarray | None] | None,
         networks: dict[str, dict[str, str]],
     ):
@@ -53,9 +53,7 @@ class TrackingMeter(FrameMeter):
     def measure(self, now: Moment, before: Moment | None) -> None:
         """As of `Meter`."""
         pictures = [now.reference, *now.images]
-        reference, *rows = (
-            track(picture, now.number, before is None) for track, picture in zip(self.trackers, pictures, strict=True)
-        )
+        reference, *rows = (track(picture, now.number) for track, picture in zip(self.trackers, pictures, strict=True))
         if before is None:
             for kept in self.landmarks:
                 kept.clear()

@@ -74,6 +74,8 @@ def scores_section(manifest: dict) -> str:
             "</div></div>"
         )
     note = "↑ higher is better, ↓ lower is better"
+    if any("reference" in direction for table in tables for direction in table.directions):
+        note += ", → the nearer to the reference's own the better"
     if any(cell.best for table in tables for row in table.cells for cell in row):
         note += "; in bold the best method of a column (never a baseline or the ceiling)"
     notes = f"<p>{note}.</p>"

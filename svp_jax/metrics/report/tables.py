@@ -109,7 +109,9 @@ def _direction(metric: str, values: list[dict]) -> str:
 
 
 def _digits(metric: str, values: list[dict]) -> int:
-    return decimals([each[metric] for each in values if each.get(metric) is not None])
+    """Of a column's numbers, the reference's own among them."""
+    names = (metric, references_own(metric))
+    return decimals([each[name] for each in values for name in names if each.get(name) is not None])
 
 
 def _column(metric: str, rows: list[Row], values: list[dict]) -> list[Cell]:
