@@ -1,7 +1,8 @@
-"""Stable Diffusion's real widths, through the real loader, one of each kind in the default run.
+"""Stable Diffusion's real widths, through the real loader.
 
 Random weights as the reference libraries save them, in float32: largest |difference| over the output's standard
-deviation. The other members of the families are marked slow: `python -m pytest -m slow tests/models`.
+deviation. UNets and ControlNets, gigabytes each, and the larger text encoder are marked slow:
+`python -m pytest -m slow tests/models`.
 """
 
 import gc
@@ -66,11 +67,7 @@ def assert_close(found, expected, record_property):
 
 
 slow = pytest.mark.slow
-BASES = [
-    pytest.param(SD15, id="sd15"),
-    pytest.param(SD21, id="sd21", marks=slow),
-    pytest.param(SD21_V, id="v", marks=slow),
-]
+BASES = [pytest.param(SD15, id="sd15"), pytest.param(SD21, id="sd21"), pytest.param(SD21_V, id="v")]
 
 
 def sampled(config):
@@ -82,6 +79,7 @@ def sampled(config):
     }
 
 
+@slow
 @pytest.mark.parametrize("config", BASES)
 def test_unet(config, folder, record_property):
     model = diffusers.UNet2DConditionModel(**config)
@@ -92,7 +90,8 @@ def test_unet(config, folder, record_property):
     assert_close([ours(folder, **inputs)], [expected], record_property)
 
 
-@pytest.mark.parametrize("channels", [3, pytest.param(12, marks=slow)])
+@slow
+@pytest.mark.parametrize("channels", [3, 12])
 @pytest.mark.parametrize("config", BASES)
 def test_controlnet(config, channels, folder, record_property):
     shared = {key: value for key, value in config.items() if key != "sample_size"}

@@ -174,6 +174,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
         assert pictures[0] == pictures[1] == [f"preview_{step:06d}.png" for step in (0, 2, 4)]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_ways_of_carrying_it_out(base_folder, capture_folder, tmp_path, monkeypatch):
     """Begun by pmap in one part, gone on with by fsdp in two, with more saves: what comes of it is the same."""
     begun = dataclasses.replace(CONFIG, vae=VAEPass())
