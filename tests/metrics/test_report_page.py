@@ -169,7 +169,8 @@ def test_metric_and_region_change_the_plot_and_the_tables(browser):
 def test_the_references_own_flicker_is_a_curve_and_no_metric(running, tmp_path):
     made = report_factory.manifest()
     for number, regions in enumerate(made["per_frame"].values()):
-        flicker = [None, *[0.01 * (number + 1)] * (report_factory.COUNT - 1)]
+        # The first row does not move at all.
+        flicker = [None, *[0.01 * number] * (report_factory.COUNT - 1)]
         own = [None, *[0.02] * (report_factory.COUNT - 1)]
         regions["full"] |= {"flicker": flicker, "flicker_reference": own}
     running.open(write_page(tmp_path, HEADING, made, {}))
@@ -179,6 +180,8 @@ def test_the_references_own_flicker_is_a_curve_and_no_metric(running, tmp_path):
     assert "reference" not in running.run("document.getElementById('metric').textContent")
     choose(running, "metric", "flicker")
     assert "reference" in running.run(rows)
+    # A row that is the same all the time makes the plot no taller.
+    assert "−" not in running.run("[...document.querySelectorAll('#plot text')].map(each => each.textContent).join()")
     assert running.problems == []
 
 

@@ -68,7 +68,7 @@ class Curves {
     const first = seconds[0];
     const last = seconds[seconds.length - 1];
     const shown = this.series.filter((row) => !this.off.has(row.name));
-    const values = range(shown.flatMap((row) => range(row.values) ?? []));
+    const values = range(shown.flatMap((row) => row.values));
     const [low, high] = values ?? [0, 1];
     this.x = (time) => edge.left + ((width - edge.left - edge.right) * (time - first)) / (last - first || 1);
     this.y = (value) => height - edge.bottom - ((height - edge.top - edge.bottom) * (value - low)) / (high - low);
