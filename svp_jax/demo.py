@@ -37,7 +37,7 @@ RENDERS = {
     "plain_own_noise": {"noise_per_frame": True, **PLAIN},
 }
 BASE = "tiny"
-# Shorter than configs/tiny.yaml, so that everything fits into ten minutes on two cores.
+# Shorter than configs/tiny.yaml, so that everything fits into a quarter of an hour on two cores.
 CONFIG = TrainConfig(
     outlines=Stage(steps=400, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
     details=Stage(steps=400, learning_rate=1e-3, unet_learning_rate=1e-3, trainable="full"),
