@@ -95,7 +95,9 @@ def _plain(box: str) -> str:
             text += "; perhaps you meant"
         # Flags are indented by four, their help by eight.
         elif line and not line.startswith(" " * 8):
-            text += (", " if line.startswith("    ") and before.startswith("    ") else " ") + line.strip()
+            flag = line.startswith("    ")
+            text += (", " if before.startswith("    ") else " ") if flag else "; " * bool(text)
+            text += line.strip()
         else:
             continue
         before = line

@@ -12,6 +12,7 @@ from svp_jax.ablation.report import table
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
+from svp_jax.metrics.evaluate import summary
 from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
 from svp_jax.weights.base import base_path, load_base, networks_of
@@ -21,6 +22,8 @@ from svp_jax.weights.tensors import check_finite
 
 BASE_INDEX, MODEL_CONFIG = "model_index.json", "config.json"
 LONGEST_LIST = 8
+# Of a report, what its summary says or what is long; all of it is in metrics.json.
+SUMMARIZED = ("scores", "differences", "frames", "per_frame", "left_out", "protocol")
 
 
 def inspect(path: Path) -> list[str]:
@@ -51,6 +54,9 @@ def inspect(path: Path) -> list[str]:
         print(*(f"  {line}" for line in table(manifest).splitlines()), sep="\n")
         # The table says it shorter.
         shown = {name: value for name, value in manifest.items() if name != "ablation"}
+    elif kind == "report" and not problem:
+        print(*(f"  {line}" for line in summary(path).splitlines()), sep="\n")
+        shown = {name: value for name, value in manifest.items() if name not in SUMMARIZED}
     else:
         shown = manifest
     for line in _lines(shown):

@@ -93,10 +93,22 @@ def test_a_render_and_a_report(tmp_path, capsys):
     (tmp_path / "avatar.mp4").write_bytes(b"")
     assert inspect(tmp_path) == ["avatar.mp4 was changed after it was made"]
     (tmp_path / "render.json").unlink()
-    write_manifest(tmp_path, "report", {"scores": {}})
+    report = {
+        "methods": {"result": {"pairing": "by position", "protocol_sha256": "0"}},
+        "protocol": {"size": [64, 64], "frames_scored": 3, "frames_of_the_references_training_split": 2},
+        "protocol_sha256": "0",
+        "left_out": {"fid": "no weights"},
+        "scores": {"result": {"full": {"psnr": 30.25}}},
+        "per_frame": {"result": {"full": {"psnr": [30, 30.25, 30.5]}}},
+    }
+    write_manifest(tmp_path, "report", report)
     (tmp_path / "frames.csv").touch()
     missing = ["contact_sheet.png", "report.html", "table.md", "table.tex"]
+    capsys.readouterr()
     assert inspect(tmp_path) == [f"{name} is missing" for name in missing]
+    printed = capsys.readouterr().out
+    assert "30.25" in printed and "left out, FID: no weights" in printed and "per_frame" not in printed
+    assert "2 of the frames are of the reference's training part" in printed
 
 
 def test_what_it_does_not_know(tmp_path):

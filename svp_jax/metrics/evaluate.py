@@ -15,6 +15,7 @@ from svp_jax.metrics.differences import differences
 from svp_jax.metrics.measured import GROUPS, Measured, check_groups, measured
 from svp_jax.metrics.protocol import kind_of_pictures, protocol_of, protocol_sha256
 from svp_jax.metrics.report import latex, left_out, markdown, write_page
+from svp_jax.metrics.report.tables import MARK_NOTE
 from svp_jax.metrics.score import means
 
 SHEET_COLUMNS = 8
@@ -120,22 +121,29 @@ def summary(report: Path) -> str:
     lines = [f"{'':{width}}{'':8}{''.join(f'{label:>12}' for label, _ in columns.values())}"]
     for name, regions in manifest["scores"].items():
         for region, values in regions.items():
-            cells = [_cell(values.get(metric), spec) for metric, (_, spec) in columns.items()]
+            cells = [_cell(values, metric, spec) for metric, (_, spec) in columns.items()]
             lines.append(f"{name:{width}}{region:8}{''.join(f'{cell:>12}' for cell in cells)}")
     lines += [f"left out, {names}: {reason}" for names, reason in left_out(manifest)]
     different = [
         name for name, method in manifest["methods"].items() if method["protocol_sha256"] != manifest["protocol_sha256"]
     ]
     if different:
-        lines.append(f"another protocol than the first one's, so not comparable with it: {', '.join(different)}")
-    protocol, first = manifest["protocol"], next(iter(manifest["methods"].values()))
+        lines.append(f"{', '.join(different)}: {MARK_NOTE}")
+    protocol, pairing = manifest["protocol"], {method["pairing"]: "" for method in manifest["methods"].values()}
+    if trained := protocol["frames_of_the_references_training_split"]:
+        lines.append(
+            f"{trained} of the frames are of the reference's training part, which flatters who was trained on it"
+        )
     height, width = protocol["size"]
-    lines.append(f"{protocol['frames_scored']} frames of {height} x {width} pixels; {first['pairing']}")
+    lines.append(f"{protocol['frames_scored']} frames of {height} x {width} pixels; {'; '.join(pairing)}")
     return "\n".join(lines)
 
 
-def _cell(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
+def _cell(values: dict, metric: str, spec: str) -> str:
+    if values.get(metric) is None:
+        # Of equal pictures.
+        return "inf" if values.get(f"{metric}_infinite") else "-"
+    return format(values[metric], spec)
 
 
 def _sheet(comparison: Comparison) -> np.ndarray:

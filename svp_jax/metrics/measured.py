@@ -81,6 +81,9 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
     Args:
         metrics: some of `GROUPS`.
         folder: where large things may lie meanwhile.
+
+    Raises:
+        UserError: none of it can be measured.
     """
     count, rows, reference = len(comparison.frames.reference), len(comparison.rows), comparison.reference
     size = reference.height, reference.width
@@ -105,6 +108,10 @@ def measured(comparison: Comparison, metrics: Sequence[str], folder: Path) -> Me
                 if wanted:
                     meters.append(open_meter())
                     found.networks |= meters[-1].networks
+        if not meters:
+            raise UserError(
+                "nothing can be measured: " + "; ".join({found.left_out[GROUPS[name][0]]: "" for name in metrics})
+            )
         shown = [pictures(numbers) for pictures in comparison.rows.values()]
         references = tqdm(comparison.references(numbers), desc="score", total=count, unit="frame")
         score(shown, references, comparison.masks(), comparison.frames.follows, meters)

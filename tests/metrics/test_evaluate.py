@@ -492,7 +492,7 @@ class TestSeveralMethods:
         manifest = read_manifest(compared, "report")
         hashes = [method["protocol_sha256"] for method in manifest["methods"].values()]
         assert hashes[0] == hashes[1] == manifest["protocol_sha256"] != hashes[2]
-        assert "not comparable with it: video" in summary(compared)
+        assert "video: its pictures come from a video file" in summary(compared)
         text = (compared / "table.md").read_text()
         assert "video †" in text and "exact †" not in text
 
@@ -586,11 +586,14 @@ def test_a_video_that_breaks_off(tmp_path):
     assert not (tmp_path / "report").exists() and not (tmp_path / "report.partial").exists()
 
 
-def test_nothing_that_could_be_measured_is_a_report_too(tmp_path):
+def test_nothing_that_could_be_measured_is_refused_with_the_reason(tmp_path):
     video = write_video(tmp_path / "a.mp4", range(3))
-    report = evaluate(video, video, tmp_path / "report", metrics=("scales",))
+    with pytest.raises(UserError, match=r"nothing can be measured: .* 161 x 161"):
+        evaluate(video, video, tmp_path / "report", metrics=("scales",))
+    assert list(tmp_path.iterdir()) == [video]
+    report = evaluate(video, video, tmp_path / "report", metrics=("scales", "pictures"))
     assert "161 x 161" in read_manifest(report, "report")["left_out"]["ms_ssim"]
-    assert "161 x 161" in summary(report) and (report / "table.md").exists()
+    assert "161 x 161" in summary(report) and " inf " in summary(report)
 
 
 class Distance:
@@ -708,7 +711,7 @@ def test_without_a_parser_the_tracking_is_left(with_tracker, tmp_path):
 def test_what_decides_on_numbers_is_in_the_hash(change, tmp_path, monkeypatch):
     def protocol(name, **settings):
         folder = make_capture(tmp_path / name, 8, **settings)
-        return read_manifest(evaluate(folder, folder, tmp_path / f"report_{name}", metrics=("scales",)), "report")
+        return read_manifest(evaluate(folder, folder, tmp_path / f"report_{name}", metrics=("pictures",)), "report")
 
     usual = protocol("usual", cuts=(4,))
     if change == "versions":
