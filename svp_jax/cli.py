@@ -20,17 +20,19 @@ def _path(name: str) -> object:
     return Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar=name)]
 
 
+def _paths(name: str) -> object:
+    """The type of one or several paths that are given by their place."""
+    look = tyro.conf.arg(metavar=f"{name} [{name} ...]", help_behavior_hint="(required)")
+    return Annotated[tuple[Path, ...], tyro.conf.Positional, look]
+
+
 def _optional(kind: type, name: str, default: str) -> object:
     """The type of a flag that may be left out; `default` tells in the help what holds then."""
     return Annotated[kind | None, tyro.conf.arg(metavar=name, help_behavior_hint=f"(default: {default})")]
 
 
 def train(
-    captures: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="CAPTURE [CAPTURE ...]", help_behavior_hint="(required)"),
-    ],
+    captures: _paths("CAPTURE"),
     base: str,
     out: Path,
     config: _optional(Path, "PATH", "the values of TrainConfig") = None,
@@ -102,11 +104,7 @@ def train(
 
 
 def evaluate(
-    videos: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="VIDEO [VIDEO ...]", help_behavior_hint="(required)"),
-    ],
+    videos: _paths("VIDEO"),
     out: Path,
     reference: _optional(Path, "PATH", "the last VIDEO") = None,
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GROUP ...", help_behavior_hint="(default: all)")] = (),

@@ -12,7 +12,7 @@ from svp_jax.ablation.report import table
 from svp_jax.capture.capture import open_capture
 from svp_jax.errors import UserError
 from svp_jax.manifest import DEMO_PROGRESS, FILE_NAMES, partial_folder, read_manifest
-from svp_jax.metrics.evaluate import summary
+from svp_jax.metrics.evaluate import summarized
 from svp_jax.rendering.render import content_hashes
 from svp_jax.weights.avatar import part_hashes
 from svp_jax.weights.base import base_path, load_base, networks_of
@@ -55,7 +55,7 @@ def inspect(path: Path) -> list[str]:
         # The table says it shorter.
         shown = {name: value for name, value in manifest.items() if name != "ablation"}
     elif kind == "report" and not problem:
-        print(*(f"  {line}" for line in summary(path).splitlines()), sep="\n")
+        print(*(f"  {line}" for line in summarized(manifest).splitlines()), sep="\n")
         shown = {name: value for name, value in manifest.items() if name not in SUMMARIZED}
     else:
         shown = manifest

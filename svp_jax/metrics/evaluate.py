@@ -114,7 +114,11 @@ def _manifest(comparison: Comparison, found: Measured) -> dict:
 
 def summary(report: Path) -> str:
     """The scores of a finished report as a table of text."""
-    manifest = read_manifest(report, "report")
+    return summarized(read_manifest(report, "report"))
+
+
+def summarized(manifest: dict) -> str:
+    """The same of a report's manifest."""
     present = {metric for regions in manifest["scores"].values() for values in regions.values() for metric in values}
     columns = {metric: each for metric, each in SUMMARIZED.items() if metric in present}
     width = max(16, *(len(name) + 2 for name in manifest["scores"]))
